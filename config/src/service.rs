@@ -1,0 +1,368 @@
+//! A fleet of identical endpoints and how requests are spread, watched and retried over it.
+//!
+//! Owns `[services.*]`.
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::value::{ByteSize, Duration, HashKey, Percent, RetryOn, Secret, StatusRange, UpstreamUrl};
+
+/// `[services.NAME]`.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Service {
+    /// How endpoints are chosen.
+    #[serde(default)]
+    pub balancer: Balancer,
+    /// What the `hash` balancer hashes.
+    #[serde(default)]
+    pub hash_key: Option<HashKey>,
+    /// Keeps a client on its endpoint.
+    #[serde(default)]
+    pub sticky: Option<Sticky>,
+    /// Requests in flight over all endpoints; one more is answered with 503.
+    #[serde(default)]
+    pub max_in_flight: Option<usize>,
+    /// How long an endpoint may take.
+    #[serde(default)]
+    pub timeouts: ServiceTimeouts,
+    /// What happens when no endpoint is available.
+    #[serde(default)]
+    pub on_all_down: OnAllDown,
+    /// The fleet.
+    #[serde(default)]
+    pub endpoints: Vec<Endpoint>,
+    /// TLS towards endpoints with an `https` URL.
+    #[serde(default)]
+    pub tls: UpstreamTls,
+    /// The protocol spoken to the endpoints.
+    #[serde(default)]
+    pub protocol: Protocol,
+    /// Idle connections kept.
+    #[serde(default)]
+    pub pool: Pool,
+    /// Active probes; absent means every endpoint counts as healthy.
+    #[serde(default)]
+    pub health_check: Option<HealthCheck>,
+    /// Failed attempts that are repeated on another endpoint.
+    #[serde(default)]
+    pub retry: Retry,
+}
+
+/// How endpoints are chosen.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Balancer {
+    /// In turn, by weight, exact.
+    #[default]
+    RoundRobin,
+    /// The fewest requests in flight for its weight.
+    LeastRequest,
+    /// By chance, by weight.
+    Random,
+    /// Always the same endpoint for the same key (consistent hashing).
+    Hash,
+}
+
+/// `sticky = { cookie = "…" }` or `sticky = { client_ip = "1h" }`.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Sticky {
+    /// By a sealed cookie.
+    Cookie(StickyCookie),
+    /// By the client's address.
+    ClientIp(StickyClientIp),
+}
+
+/// Pins held in a sealed cookie.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StickyCookie {
+    /// The cookie's name.
+    pub cookie: String,
+    /// The first seals, all open. None: a key is made at start, and pins end with the process.
+    #[serde(default)]
+    pub secrets: Vec<Secret>,
+    /// A pin unused for this long ends.
+    #[serde(default = "default_max_idle")]
+    pub max_idle: Duration,
+    /// A pin ends this long after it began.
+    #[serde(default = "default_max_age")]
+    pub max_age: Duration,
+    /// The cookie's `SameSite`.
+    #[serde(default)]
+    pub same_site: SameSite,
+    /// The cookie's `Path`.
+    #[serde(default = "default_cookie_path")]
+    pub path: String,
+    /// The cookie's `Domain`; absent means the host itself.
+    #[serde(default)]
+    pub domain: Option<String>,
+}
+
+fn default_max_idle() -> Duration {
+    Duration::seconds(3600)
+}
+
+fn default_max_age() -> Duration {
+    Duration::seconds(12 * 3600)
+}
+
+fn default_cookie_path() -> String {
+    "/".to_owned()
+}
+
+/// Pins held in a table by client address.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StickyClientIp {
+    /// A pin unused for this long ends.
+    pub client_ip: Duration,
+}
+
+/// The cookie attribute `SameSite`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SameSite {
+    /// Sent with top-level navigation from other sites.
+    #[default]
+    Lax,
+    /// Never sent from other sites.
+    Strict,
+    /// Always sent; browsers ask for TLS then.
+    None,
+}
+
+/// How long an endpoint may take.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ServiceTimeouts {
+    /// Connecting, TLS included.
+    pub connect: Duration,
+    /// From the sent request to the response's head, of one attempt.
+    pub response: Duration,
+    /// Between two bytes of the response, and of a WebSocket in either direction.
+    pub idle: Duration,
+}
+
+impl Default for ServiceTimeouts {
+    fn default() -> ServiceTimeouts {
+        ServiceTimeouts { connect: Duration::seconds(1), response: Duration::seconds(10), idle: Duration::seconds(60) }
+    }
+}
+
+/// What happens when no endpoint is available.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnAllDown {
+    /// 503 with `Retry-After`.
+    #[default]
+    Closed,
+    /// Try them all the same.
+    Open,
+}
+
+/// One container of the fleet.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Endpoint {
+    /// Its identity: stays in cookies, metrics and logs whatever the address.
+    pub name: String,
+    /// `http://host:port` or `https://host:port`.
+    pub url: UpstreamUrl,
+    /// Its share, 0 to 1000; 0 takes no new clients.
+    #[serde(default = "default_weight")]
+    pub weight: u32,
+    /// Used only when no other endpoint is available.
+    #[serde(default)]
+    pub backup: bool,
+    /// Takes no new clients, keeps its pinned ones.
+    #[serde(default)]
+    pub drain: bool,
+    /// Requests in flight; a full endpoint is passed over.
+    #[serde(default)]
+    pub max_in_flight: Option<usize>,
+}
+
+fn default_weight() -> u32 {
+    1
+}
+
+/// TLS towards the endpoints.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct UpstreamTls {
+    /// PEM file of the authorities believed; absent means the system's.
+    pub ca: Option<PathBuf>,
+    /// The name sent as SNI and checked; absent means the URL's host.
+    pub server_name: Option<String>,
+    /// PEM chain that identifies Waypost.
+    pub client_cert: Option<PathBuf>,
+    /// Its private key.
+    pub client_key: Option<PathBuf>,
+}
+
+/// The protocol spoken to the endpoints.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Protocol {
+    /// By ALPN over TLS, HTTP/1.1 otherwise.
+    #[default]
+    Auto,
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2 in plain text with prior knowledge.
+    H2c,
+}
+
+/// Idle connections kept to an endpoint.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Pool {
+    /// Idle connections kept per endpoint and worker.
+    pub max_idle: usize,
+    /// An idle connection is closed after this.
+    pub idle_timeout: Duration,
+}
+
+impl Default for Pool {
+    fn default() -> Pool {
+        Pool { max_idle: 256, idle_timeout: Duration::seconds(60) }
+    }
+}
+
+/// `[services.NAME.health_check]`.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct HealthCheck {
+    /// What a probe is.
+    pub kind: HealthCheckKind,
+    /// Path of an http probe.
+    pub path: String,
+    /// Host header of an http probe; absent means the URL's.
+    pub host: Option<String>,
+    /// Port probed instead of the URL's.
+    pub port: Option<u16>,
+    /// Time from one probe to the next.
+    pub interval: Duration,
+    /// A probe without an answer after this has failed.
+    pub timeout: Duration,
+    /// Passed probes in a row that bring a down endpoint up.
+    pub rise: u32,
+    /// Failed probes in a row that bring an up endpoint down.
+    pub fall: u32,
+    /// What an answer must be like.
+    pub expect: Expect,
+}
+
+impl Default for HealthCheck {
+    fn default() -> HealthCheck {
+        HealthCheck {
+            kind: HealthCheckKind::Http,
+            path: "/".to_owned(),
+            host: None,
+            port: None,
+            interval: Duration::seconds(5),
+            timeout: Duration::seconds(1),
+            rise: 2,
+            fall: 3,
+            expect: Expect::default(),
+        }
+    }
+}
+
+/// What a probe is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum HealthCheckKind {
+    /// A GET request.
+    #[default]
+    Http,
+    /// A connection that opens.
+    Tcp,
+}
+
+/// What the answer to an http probe must be like.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Expect {
+    /// Statuses that pass.
+    pub status: Vec<StatusRange>,
+    /// Text the body must contain, within its first 64 KiB.
+    pub body: Option<String>,
+}
+
+impl Default for Expect {
+    fn default() -> Expect {
+        Expect { status: vec![StatusRange { first: 200, last: 399 }], body: None }
+    }
+}
+
+/// `[services.NAME.retry]`.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Retry {
+    /// Attempts in all, the first one counted; 1 means no retry.
+    pub max_attempts: u32,
+    /// What is worth another attempt.
+    pub on: Vec<RetryOn>,
+    /// The wait before another attempt.
+    pub backoff: Backoff,
+    /// How many retries the service bears.
+    pub budget: Budget,
+    /// The longest request body kept for a repeat.
+    pub max_body: ByteSize,
+}
+
+impl Default for Retry {
+    fn default() -> Retry {
+        Retry {
+            max_attempts: 3,
+            on: vec![
+                RetryOn::ConnectFailure,
+                RetryOn::Reset,
+                RetryOn::Timeout,
+                RetryOn::Status(502),
+                RetryOn::Status(503),
+                RetryOn::Status(504),
+            ],
+            backoff: Backoff::default(),
+            budget: Budget::default(),
+            max_body: ByteSize(64 * 1024),
+        }
+    }
+}
+
+/// Full-jitter exponential backoff: before retry n, a random wait up to `base * 2^(n-1)`, at most `max`.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Backoff {
+    /// The first step.
+    pub base: Duration,
+    /// The longest wait.
+    pub max: Duration,
+}
+
+impl Default for Backoff {
+    fn default() -> Backoff {
+        Backoff { base: Duration::millis(25), max: Duration::seconds(1) }
+    }
+}
+
+/// The share of requests that may be retries.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Budget {
+    /// Retries per request, over the last ten seconds.
+    pub ratio: Percent,
+    /// Retries per second that are always allowed.
+    pub min_per_second: u32,
+}
+
+impl Default for Budget {
+    fn default() -> Budget {
+        Budget { ratio: Percent(0.2), min_per_second: 10 }
+    }
+}

@@ -1,0 +1,608 @@
+//! Values with a meaning: each is parsed once, here, and can't be wrong afterwards.
+//!
+//! Owns the text forms of durations, sizes, percentages, hosts, networks, header names and the like.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::ops::Deref;
+use std::str::FromStr;
+use std::time;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Implements serde through `FromStr` and `Display`, so that a value has one text form everywhere.
+macro_rules! text_value {
+    ($type:ty, $description:literal, $example:literal) => {
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                struct Visitor;
+                impl serde::de::Visitor<'_> for Visitor {
+                    type Value = $type;
+                    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                        formatter.write_str(concat!($description, ", for example \"", $example, "\""))
+                    }
+                    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<$type, E> {
+                        text.parse().map_err(E::custom)
+                    }
+                }
+                deserializer.deserialize_str(Visitor)
+            }
+        }
+        impl Serialize for $type {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+        impl JsonSchema for $type {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($type).into()
+            }
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                schemars::json_schema!({ "type": "string", "description": $description, "examples": [$example] })
+            }
+        }
+    };
+}
+
+/// A length of time, written with a unit: `"250ms"`, `"5s"`, `"1h 30m"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Duration(pub time::Duration);
+
+impl Duration {
+    /// No time at all.
+    pub const ZERO: Duration = Duration(time::Duration::ZERO);
+
+    /// Whole seconds.
+    pub const fn seconds(count: u64) -> Duration {
+        Duration(time::Duration::from_secs(count))
+    }
+
+    /// Whole milliseconds.
+    pub const fn millis(count: u64) -> Duration {
+        Duration(time::Duration::from_millis(count))
+    }
+}
+
+impl Deref for Duration {
+    type Target = time::Duration;
+    fn deref(&self) -> &time::Duration {
+        &self.0
+    }
+}
+
+impl FromStr for Duration {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Duration, String> {
+        humantime::parse_duration(text).map(Duration).map_err(|error| format!("not a duration: {error}"))
+    }
+}
+
+impl fmt::Display for Duration {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        humantime::format_duration(self.0).fmt(formatter)
+    }
+}
+
+text_value!(Duration, "a duration with a unit", "250ms");
+
+/// A number of bytes, written with a unit: `"64KiB"`, `"10MB"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ByteSize(pub u64);
+
+impl FromStr for ByteSize {
+    type Err = String;
+    fn from_str(text: &str) -> Result<ByteSize, String> {
+        if text.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err("a size needs a unit, for example \"64KiB\"".to_owned());
+        }
+        text.parse::<bytesize::ByteSize>().map(|size| ByteSize(size.0)).map_err(|error| format!("not a size: {error}"))
+    }
+}
+
+impl fmt::Display for ByteSize {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let exact = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+        match exact.iter().find(|(unit, _)| self.0 >= *unit && self.0 % unit == 0) {
+            Some((unit, name)) => write!(formatter, "{}{name}", self.0 / unit),
+            None => write!(formatter, "{}B", self.0),
+        }
+    }
+}
+
+text_value!(ByteSize, "a size with a unit", "64KiB");
+
+/// A share between 0 and 1, written `"20%"`.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
+pub struct Percent(pub f64);
+
+impl Percent {
+    /// `"100%"`.
+    pub const ALL: Percent = Percent(1.0);
+}
+
+impl FromStr for Percent {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Percent, String> {
+        let number = text.strip_suffix('%').ok_or("a share needs a percent sign, for example \"20%\"")?;
+        match number.trim().parse::<f64>() {
+            Ok(value) if (0.0..=100.0).contains(&value) => Ok(Percent(value / 100.0)),
+            Ok(value) => Err(format!("{value}% is not between 0% and 100%")),
+            Err(_) => Err(format!("`{number}` is not a number")),
+        }
+    }
+}
+
+impl fmt::Display for Percent {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}%", self.0 * 100.0)
+    }
+}
+
+text_value!(Percent, "a share in percent", "20%");
+
+/// Text that must not be seen: shows itself as `***`.
+#[derive(Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The text itself; the only way to it.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for Secret {
+    fn from(text: &str) -> Secret {
+        Secret(text.to_owned())
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("***")
+    }
+}
+
+impl Serialize for Secret {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str("***")
+    }
+}
+
+/// A host name, lower case, without port: exact or one wildcard label in front.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum HostPattern {
+    /// `shop.example`
+    Exact(String),
+    /// `*.shop.example`, held without the star and its dot: exactly one more label in front.
+    Wildcard(String),
+}
+
+impl FromStr for HostPattern {
+    type Err = String;
+    fn from_str(text: &str) -> Result<HostPattern, String> {
+        let lower = text.to_ascii_lowercase();
+        let (name, wildcard) = match lower.strip_prefix("*.") {
+            Some(rest) => (rest, true),
+            None => (lower.as_str(), false),
+        };
+        check_host_name(name)?;
+        Ok(if wildcard { HostPattern::Wildcard(name.to_owned()) } else { HostPattern::Exact(name.to_owned()) })
+    }
+}
+
+fn check_host_name(name: &str) -> Result<(), String> {
+    let address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().is_ok();
+    if address {
+        return Ok(());
+    }
+    if name.contains(':') {
+        return Err("a host has no port here; the listener has it".to_owned());
+    }
+    if name.contains('*') {
+        return Err("`*` may stand for the whole first label only, as in `*.shop.example`".to_owned());
+    }
+    let label = |label: &str| {
+        !label.is_empty()
+            && label.len() <= 63
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+    };
+    if name.len() <= 253 && name.split('.').all(label) { Ok(()) } else { Err(format!("`{name}` is not a host name")) }
+}
+
+impl fmt::Display for HostPattern {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            HostPattern::Exact(name) => formatter.write_str(name),
+            HostPattern::Wildcard(name) => write!(formatter, "*.{name}"),
+        }
+    }
+}
+
+text_value!(HostPattern, "a host name, with `*.` in front for any first label", "*.shop.example");
+
+/// A network, or a single address: `10.0.0.0/8`, `192.0.2.1`, `2001:db8::/32`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Cidr(pub ipnet::IpNet);
+
+impl Cidr {
+    /// Whether the address lies in it. An IPv4 address in IPv6 clothes counts as IPv4.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        self.0.contains(&address.to_canonical())
+    }
+}
+
+impl FromStr for Cidr {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Cidr, String> {
+        let network = text.parse::<ipnet::IpNet>().or_else(|_| text.parse::<IpAddr>().map(ipnet::IpNet::from));
+        network.map(Cidr).map_err(|_| format!("`{text}` is neither a network like 10.0.0.0/8 nor an address"))
+    }
+}
+
+impl fmt::Display for Cidr {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
+
+text_value!(Cidr, "a network or an address", "10.0.0.0/8");
+
+/// A header field name, lower case (RFC 9110 section 5.1).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct HeaderName(String);
+
+impl HeaderName {
+    /// The name, lower case.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for HeaderName {
+    type Err = String;
+    fn from_str(text: &str) -> Result<HeaderName, String> {
+        if is_token(text) {
+            Ok(HeaderName(text.to_ascii_lowercase()))
+        } else {
+            Err(format!("`{text}` is not a header field name"))
+        }
+    }
+}
+
+impl fmt::Display for HeaderName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+text_value!(HeaderName, "a header field name", "x-tenant");
+
+/// A request method, upper case as it is sent (RFC 9110 section 9.1).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Method(String);
+
+impl Method {
+    /// The method's name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Method {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Method, String> {
+        if !is_token(text) {
+            return Err(format!("`{text}` is not a request method"));
+        }
+        if text.bytes().any(|byte| byte.is_ascii_lowercase()) {
+            return Err(format!("methods are case-sensitive; did you mean `{}`?", text.to_ascii_uppercase()));
+        }
+        Ok(Method(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Method {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+text_value!(Method, "a request method", "GET");
+
+/// RFC 9110 section 5.6.2.
+fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+}
+
+/// A regular expression that compiles.
+#[derive(Debug, Clone)]
+pub struct Regex(regex::Regex);
+
+impl Regex {
+    /// The compiled expression, as written (not anchored).
+    pub fn get(&self) -> &regex::Regex {
+        &self.0
+    }
+}
+
+impl PartialEq for Regex {
+    fn eq(&self, other: &Regex) -> bool {
+        self.0.as_str() == other.0.as_str()
+    }
+}
+
+impl FromStr for Regex {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Regex, String> {
+        regex::Regex::new(text).map(Regex).map_err(|error| error.to_string())
+    }
+}
+
+impl fmt::Display for Regex {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.0.as_str())
+    }
+}
+
+text_value!(Regex, "a regular expression", "^/v[0-9]+/");
+
+/// Where an endpoint is: scheme, host and port, nothing more.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct UpstreamUrl {
+    /// Whether the scheme is `https`.
+    pub tls: bool,
+    /// A name, or an address (IPv6 without its brackets).
+    pub host: String,
+    /// The port; 80 or 443 when the text has none.
+    pub port: u16,
+}
+
+impl UpstreamUrl {
+    /// `host:port` as in a `Host` header: IPv6 in brackets, the scheme's own port left out.
+    pub fn authority(&self) -> String {
+        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        if self.port == self.default_port() { host } else { format!("{host}:{}", self.port) }
+    }
+
+    fn default_port(&self) -> u16 {
+        if self.tls { 443 } else { 80 }
+    }
+}
+
+impl FromStr for UpstreamUrl {
+    type Err = String;
+    fn from_str(text: &str) -> Result<UpstreamUrl, String> {
+        let (scheme, rest) = text.split_once("://").ok_or("an endpoint's url begins with http:// or https://")?;
+        let tls = match scheme {
+            "http" => false,
+            "https" => true,
+            _ => return Err(format!("the scheme is http or https, not `{scheme}`")),
+        };
+        let authority = rest.strip_suffix('/').unwrap_or(rest);
+        if authority.contains(['/', '?', '#', '@']) {
+            return Err(
+                "an endpoint's url is scheme, host and port; a path belongs to routes and middlewares".to_owned()
+            );
+        }
+        let (host, port) = split_authority(authority, if tls { 443 } else { 80 })?;
+        check_host_name(&host.to_ascii_lowercase())?;
+        Ok(UpstreamUrl { tls, host, port })
+    }
+}
+
+fn split_authority(authority: &str, default_port: u16) -> Result<(String, u16), String> {
+    let (host, port) = match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((host, rest)) => (host, rest.strip_prefix(':')),
+        None => match authority.split_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (authority, None),
+        },
+    };
+    let port = match port {
+        None => default_port,
+        Some(text) => match text.parse() {
+            Ok(port) if port > 0 => port,
+            _ => return Err(format!("`{text}` is not a port")),
+        },
+    };
+    Ok((host.to_owned(), port))
+}
+
+impl fmt::Display for UpstreamUrl {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}://{}", if self.tls { "https" } else { "http" }, self.authority())
+    }
+}
+
+text_value!(UpstreamUrl, "scheme, host and port", "http://10.0.0.1:8080");
+
+/// What the `hash` balancer hashes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum HashKey {
+    /// The client's address.
+    ClientIp,
+    /// A header field's value.
+    Header(HeaderName),
+    /// A cookie's value.
+    Cookie(String),
+    /// The path.
+    Path,
+}
+
+impl FromStr for HashKey {
+    type Err = String;
+    fn from_str(text: &str) -> Result<HashKey, String> {
+        match text.split_once(':') {
+            None if text == "client_ip" => Ok(HashKey::ClientIp),
+            None if text == "path" => Ok(HashKey::Path),
+            Some(("header", name)) => name.parse().map(HashKey::Header),
+            Some(("cookie", name)) if !name.is_empty() => Ok(HashKey::Cookie(name.to_owned())),
+            _ => Err("one of `client_ip`, `path`, `header:NAME`, `cookie:NAME`".to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for HashKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            HashKey::ClientIp => formatter.write_str("client_ip"),
+            HashKey::Header(name) => write!(formatter, "header:{name}"),
+            HashKey::Cookie(name) => write!(formatter, "cookie:{name}"),
+            HashKey::Path => formatter.write_str("path"),
+        }
+    }
+}
+
+text_value!(HashKey, "what to hash: client_ip, path, header:NAME or cookie:NAME", "client_ip");
+
+/// What is worth another attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RetryOn {
+    /// No connection: refused, unreachable, timed out, TLS failed.
+    ConnectFailure,
+    /// The connection ended before the response's head.
+    Reset,
+    /// No response head within `timeouts.response`.
+    Timeout,
+    /// The endpoint answered with this status.
+    Status(u16),
+}
+
+impl FromStr for RetryOn {
+    type Err = String;
+    fn from_str(text: &str) -> Result<RetryOn, String> {
+        match text {
+            "connect_failure" => Ok(RetryOn::ConnectFailure),
+            "reset" => Ok(RetryOn::Reset),
+            "timeout" => Ok(RetryOn::Timeout),
+            _ => match text.parse() {
+                Ok(status @ 400..=599) => Ok(RetryOn::Status(status)),
+                _ => Err("one of `connect_failure`, `reset`, `timeout`, or a status from 400 to 599".to_owned()),
+            },
+        }
+    }
+}
+
+impl fmt::Display for RetryOn {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RetryOn::ConnectFailure => formatter.write_str("connect_failure"),
+            RetryOn::Reset => formatter.write_str("reset"),
+            RetryOn::Timeout => formatter.write_str("timeout"),
+            RetryOn::Status(status) => status.fmt(formatter),
+        }
+    }
+}
+
+text_value!(RetryOn, "connect_failure, reset, timeout or a status", "503");
+
+/// Statuses from one to another: `"200-299"`, `"204"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct StatusRange {
+    /// The first status in it.
+    pub first: u16,
+    /// The last status in it.
+    pub last: u16,
+}
+
+impl StatusRange {
+    /// Whether the status lies in it.
+    pub fn contains(&self, status: u16) -> bool {
+        (self.first..=self.last).contains(&status)
+    }
+}
+
+impl FromStr for StatusRange {
+    type Err = String;
+    fn from_str(text: &str) -> Result<StatusRange, String> {
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        match (first.trim().parse(), last.trim().parse()) {
+            (Ok(first @ 100..=599), Ok(last @ 100..=599)) if first <= last => Ok(StatusRange { first, last }),
+            _ => Err(format!("`{text}` is neither a status nor a range like 200-299")),
+        }
+    }
+}
+
+impl fmt::Display for StatusRange {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.first == self.last {
+            self.first.fmt(formatter)
+        } else {
+            write!(formatter, "{}-{}", self.first, self.last)
+        }
+    }
+}
+
+text_value!(StatusRange, "a status or a range of statuses", "200-299");
+
+/// Worker threads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Workers {
+    /// One per core that the process may use.
+    Auto,
+    /// So many, 1 to 1024.
+    Count(usize),
+}
+
+impl Workers {
+    /// The number of threads.
+    pub fn count(self) -> usize {
+        match self {
+            Workers::Auto => std::thread::available_parallelism().map_or(1, usize::from),
+            Workers::Count(count) => count,
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Workers {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Workers, D::Error> {
+        struct Visitor;
+        impl serde::de::Visitor<'_> for Visitor {
+            type Value = Workers;
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a count from 1 to 1024, or \"auto\"")
+            }
+            fn visit_i64<E: serde::de::Error>(self, count: i64) -> Result<Workers, E> {
+                match usize::try_from(count) {
+                    Ok(count @ 1..=1024) => Ok(Workers::Count(count)),
+                    _ => Err(E::invalid_value(serde::de::Unexpected::Signed(count), &self)),
+                }
+            }
+            fn visit_u64<E: serde::de::Error>(self, count: u64) -> Result<Workers, E> {
+                self.visit_i64(i64::try_from(count).unwrap_or(i64::MAX))
+            }
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Workers, E> {
+                if text == "auto" {
+                    Ok(Workers::Auto)
+                } else {
+                    Err(E::invalid_value(serde::de::Unexpected::Str(text), &self))
+                }
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+impl Serialize for Workers {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Workers::Auto => serializer.serialize_str("auto"),
+            Workers::Count(count) => serializer.serialize_u64(*count as u64),
+        }
+    }
+}
+
+impl JsonSchema for Workers {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Workers".into()
+    }
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "description": "worker threads: a count, or \"auto\" for one per core",
+            "oneOf": [{ "type": "integer", "minimum": 1, "maximum": 1024 }, { "const": "auto" }]
+        })
+    }
+}

@@ -1,0 +1,1 @@
+//! Running, draining, stopped.

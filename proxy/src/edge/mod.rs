@@ -1,0 +1,1 @@
+//! Who is knocking? Accepting connections, TLS handshakes, limits, the hyper server.

@@ -1,0 +1,1 @@
+//! What changes in a head when it passes: hop-by-hop and forwarded fields.

@@ -1,0 +1,1 @@
+//! What one generation of the config has become.

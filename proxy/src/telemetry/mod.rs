@@ -1,0 +1,1 @@
+//! What Waypost says of itself.

@@ -1,0 +1,1 @@
+//! Which of the available endpoints? One algorithm a file.

@@ -1,0 +1,5 @@
+//! Where to, and how is it doing?
+
+pub mod balancer;
+pub mod health;
+pub mod sticky;

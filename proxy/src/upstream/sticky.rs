@@ -1,0 +1,1 @@
+//! Which endpoint did this client have before?
