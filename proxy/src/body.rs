@@ -1,0 +1,380 @@
+//! Bodies on their way through: what is counted, timed and kept for a repeat while bytes pass.
+//!
+//! Owns [`RequestBody`] (towards an endpoint, repeatable while it is small) and [`ResponseBody`] (towards the client,
+//! which ends its exchange with the last byte). Never buffers more than a repeat needs.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use parking_lot::Mutex;
+use tokio::time::{Instant, Sleep};
+
+use crate::exchange::Exchange;
+
+/// Why a body broke off.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// The sender's connection failed or sent something that is not HTTP.
+    #[error("the sender broke off: {0}")]
+    Sender(#[from] hyper::Error),
+    /// No byte for longer than the limit.
+    #[error("no byte for {0:?}")]
+    Idle(Duration),
+    /// A repeat was asked for after the kept bytes were given up.
+    #[error("the body is gone and cannot be repeated")]
+    NotRepeatable,
+}
+
+/// The time since the last byte, held against a limit; costs a timer only when a body makes us wait.
+#[derive(Debug)]
+struct IdleTimer {
+    limit: Duration,
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl IdleTimer {
+    fn new(limit: Duration) -> IdleTimer {
+        IdleTimer { limit, sleep: None }
+    }
+
+    /// A byte came.
+    fn reset(&mut self) {
+        self.sleep = None;
+    }
+
+    /// Called while no byte is there: ready when the limit has passed.
+    fn poll_elapsed(&mut self, cx: &mut Context<'_>) -> Poll<BodyError> {
+        let limit = self.limit;
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+        ready!(sleep.as_mut().poll(cx));
+        Poll::Ready(BodyError::Idle(limit))
+    }
+}
+
+/// A client's upload, shared by the attempts that send it.
+#[derive(Debug)]
+pub struct Upload {
+    state: Mutex<UploadState>,
+    received: AtomicU64,
+}
+
+#[derive(Debug)]
+struct UploadState {
+    incoming: Incoming,
+    idle: IdleTimer,
+    /// What has passed so far, while it fits `keep`.
+    kept: Vec<Bytes>,
+    kept_bytes: usize,
+    keep: usize,
+    begun: bool,
+    given_up: bool,
+    ended: bool,
+    trailers: Option<HeaderMap>,
+    last_progress: Instant,
+    timed_out: bool,
+    broken: bool,
+}
+
+impl Upload {
+    /// Wraps a client's body; up to `keep` bytes are kept for a repeat.
+    pub fn new(incoming: Incoming, keep: usize, idle: Duration) -> Arc<Upload> {
+        let state = UploadState {
+            incoming,
+            idle: IdleTimer::new(idle),
+            kept: Vec::new(),
+            kept_bytes: 0,
+            keep,
+            begun: false,
+            given_up: false,
+            ended: false,
+            trailers: None,
+            last_progress: Instant::now(),
+            timed_out: false,
+            broken: false,
+        };
+        Arc::new(Upload { state: Mutex::new(state), received: AtomicU64::new(0) })
+    }
+
+    /// Whether another attempt could send it from its first byte.
+    pub fn repeatable(&self) -> bool {
+        let state = self.state.lock();
+        !state.given_up && !state.broken
+    }
+
+    /// Whether the whole of it is kept, or nothing of it was ever read: what a repeat after sending needs.
+    pub fn whole(&self) -> bool {
+        let state = self.state.lock();
+        !state.begun || (state.ended && !state.given_up && !state.broken)
+    }
+
+    /// Whether the client paused for too long.
+    pub fn timed_out(&self) -> bool {
+        self.state.lock().timed_out
+    }
+
+    /// Whether the client broke off.
+    pub fn broken(&self) -> bool {
+        self.state.lock().broken
+    }
+
+    /// When the last byte came, or the upload began; `None` while it waits for nothing more.
+    pub fn last_progress(&self) -> Instant {
+        self.state.lock().last_progress
+    }
+
+    /// Bytes received from the client.
+    pub fn received(&self) -> u64 {
+        // A count for telemetry; orders nothing.
+        self.received.load(Ordering::Relaxed)
+    }
+}
+
+impl UploadState {
+    fn poll_next(&mut self, cx: &mut Context<'_>, received: &AtomicU64) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.begun = true;
+        match Pin::new(&mut self.incoming).poll_frame(cx) {
+            Poll::Pending => {
+                let error = ready!(self.idle.poll_elapsed(cx));
+                self.timed_out = true;
+                self.broken = true;
+                Poll::Ready(Some(Err(error)))
+            }
+            Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(Ok(self.arrived(frame, received)))),
+            Poll::Ready(Some(Err(error))) => {
+                self.broken = true;
+                Poll::Ready(Some(Err(error.into())))
+            }
+            Poll::Ready(None) => {
+                self.end();
+                Poll::Ready(None)
+            }
+        }
+    }
+
+    fn arrived(&mut self, frame: Frame<Bytes>, received: &AtomicU64) -> Frame<Bytes> {
+        self.idle.reset();
+        self.last_progress = Instant::now();
+        match frame.into_data() {
+            Ok(data) => {
+                received.fetch_add(data.len() as u64, Ordering::Relaxed);
+                self.keep(&data);
+                if self.incoming.is_end_stream() {
+                    self.end();
+                }
+                Frame::data(data)
+            }
+            Err(frame) => match frame.into_trailers() {
+                Ok(trailers) => {
+                    self.trailers = Some(trailers.clone());
+                    self.end();
+                    Frame::trailers(trailers)
+                }
+                Err(frame) => frame,
+            },
+        }
+    }
+
+    fn keep(&mut self, data: &Bytes) {
+        if self.given_up {
+            return;
+        }
+        self.kept_bytes += data.len();
+        if self.kept_bytes > self.keep {
+            self.given_up = true;
+            self.kept = Vec::new();
+        } else {
+            self.kept.push(data.clone());
+        }
+    }
+
+    fn end(&mut self) {
+        self.ended = true;
+        self.last_progress = Instant::now();
+    }
+}
+
+/// A request body on its way to an endpoint.
+#[derive(Debug)]
+pub struct RequestBody {
+    upload: Option<Arc<Upload>>,
+    /// How many kept chunks this attempt has sent.
+    sent: usize,
+    done: bool,
+}
+
+impl RequestBody {
+    /// No body.
+    pub const EMPTY: RequestBody = RequestBody { upload: None, sent: 0, done: true };
+
+    /// The upload from its first byte, or nothing.
+    pub fn from_start(upload: Option<&Arc<Upload>>) -> RequestBody {
+        match upload {
+            None => RequestBody::EMPTY,
+            Some(upload) => RequestBody { upload: Some(Arc::clone(upload)), sent: 0, done: false },
+        }
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if self.done {
+            return Poll::Ready(None);
+        }
+        let this = &mut *self;
+        let Some(upload) = &this.upload else { return Poll::Ready(None) };
+        let mut state = upload.state.lock();
+        if let Some(chunk) = state.kept.get(this.sent) {
+            this.sent += 1;
+            this.done = state.ended && state.trailers.is_none() && this.sent == state.kept.len();
+            return Poll::Ready(Some(Ok(Frame::data(chunk.clone()))));
+        }
+        if state.ended {
+            this.done = true;
+            return Poll::Ready(state.trailers.clone().map(|trailers| Ok(Frame::trailers(trailers))));
+        }
+        if state.given_up && this.sent == 0 && state.begun {
+            return Poll::Ready(Some(Err(BodyError::NotRepeatable)));
+        }
+        let next = ready!(state.poll_next(cx, &upload.received));
+        this.sent += 1;
+        this.done = state.ended;
+        Poll::Ready(next)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.done
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.upload {
+            None => SizeHint::with_exact(0),
+            Some(upload) if self.sent == 0 => {
+                let state = upload.state.lock();
+                if state.begun { SizeHint::default() } else { state.incoming.size_hint() }
+            }
+            Some(_) => SizeHint::default(),
+        }
+    }
+}
+
+/// A response body on its way to the client. Its end, or its loss, ends the exchange.
+#[derive(Debug)]
+pub struct ResponseBody {
+    source: Source,
+    exchange: Option<Box<Exchange>>,
+}
+
+#[derive(Debug)]
+enum Source {
+    Reply(Bytes),
+    Upstream { incoming: Incoming, idle: IdleTimer },
+    Ended,
+}
+
+impl ResponseBody {
+    /// A body that Waypost made itself.
+    pub fn reply(bytes: Bytes, exchange: Box<Exchange>) -> ResponseBody {
+        let source = if bytes.is_empty() { Source::Ended } else { Source::Reply(bytes) };
+        ResponseBody { source, exchange: Some(exchange) }
+    }
+
+    /// An endpoint's body; `idle` is the longest wait between two of its bytes.
+    pub fn upstream(incoming: Incoming, idle: Duration, exchange: Box<Exchange>) -> ResponseBody {
+        ResponseBody { source: Source::Upstream { incoming, idle: IdleTimer::new(idle) }, exchange: Some(exchange) }
+    }
+
+    fn count(&mut self, data: &Bytes) {
+        if let Some(exchange) = &mut self.exchange {
+            exchange.bytes_out += data.len() as u64;
+        }
+    }
+
+    fn finish(&mut self) {
+        let complete = self.is_end_stream();
+        if let Some(exchange) = self.exchange.take() {
+            exchange.finish(complete);
+        }
+    }
+
+    fn fail(&mut self) {
+        if let Some(exchange) = &mut self.exchange {
+            exchange.upstream_broke_off();
+        }
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        match &mut this.source {
+            Source::Ended => {
+                this.finish();
+                Poll::Ready(None)
+            }
+            Source::Reply(bytes) => {
+                let bytes = std::mem::take(bytes);
+                this.source = Source::Ended;
+                this.count(&bytes);
+                Poll::Ready(Some(Ok(Frame::data(bytes))))
+            }
+            Source::Upstream { incoming, idle } => match Pin::new(incoming).poll_frame(cx) {
+                Poll::Pending => {
+                    let error = ready!(idle.poll_elapsed(cx));
+                    this.fail();
+                    Poll::Ready(Some(Err(error)))
+                }
+                Poll::Ready(Some(Ok(frame))) => {
+                    idle.reset();
+                    if let Some(data) = frame.data_ref() {
+                        this.count(&data.clone());
+                    }
+                    Poll::Ready(Some(Ok(frame)))
+                }
+                Poll::Ready(Some(Err(error))) => {
+                    this.fail();
+                    Poll::Ready(Some(Err(error.into())))
+                }
+                Poll::Ready(None) => {
+                    this.source = Source::Ended;
+                    this.finish();
+                    Poll::Ready(None)
+                }
+            },
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Ended => true,
+            Source::Reply(_) => false,
+            Source::Upstream { incoming, .. } => incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Ended => SizeHint::with_exact(0),
+            Source::Reply(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Source::Upstream { incoming, .. } => incoming.size_hint(),
+        }
+    }
+}
+
+impl Drop for ResponseBody {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}

@@ -1,0 +1,197 @@
+//! A new connection to an endpoint: name, TCP, TLS, and which HTTP it speaks.
+//!
+//! Owns what must be known to connect ([`Target`]). Never keeps a connection.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use prometheus::IntGauge;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use waypost_config::service::Protocol;
+use waypost_config::value::UpstreamUrl;
+
+use super::pool::{Http1, Http2};
+
+/// How to reach an endpoint and what to speak there.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// Scheme, host and port.
+    pub url: UpstreamUrl,
+    /// TLS settings, for an `https` URL.
+    pub tls: Option<TargetTls>,
+    /// What the config says of the protocol.
+    pub protocol: Protocol,
+    /// The longest wait for name, TCP and TLS together.
+    pub connect_timeout: Duration,
+}
+
+/// TLS towards an endpoint.
+#[derive(Debug, Clone)]
+pub struct TargetTls {
+    /// Offers HTTP/2 and HTTP/1.1.
+    pub any: Arc<ClientConfig>,
+    /// Offers HTTP/1.1 only, for upgrades.
+    pub http1: Arc<ClientConfig>,
+    /// Sent as SNI and checked against the certificate.
+    pub server_name: ServerName<'static>,
+}
+
+/// What the request at hand can be sent over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// Whatever the endpoint prefers.
+    Any,
+    /// HTTP/1.1, which alone has the `Upgrade` header.
+    Http1,
+}
+
+/// A connection, spoken to through its sender; its task runs until it ends.
+#[derive(Debug)]
+pub enum Connected {
+    /// One request at a time.
+    Http1(Http1),
+    /// Many at once.
+    Http2(Http2),
+}
+
+/// Why there is no connection. Nothing was sent.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The name has no address.
+    #[error("`{0}` has no address: {1}")]
+    Resolve(String, io::Error),
+    /// Refused, unreachable, reset.
+    #[error("{0}")]
+    Tcp(io::Error),
+    /// The TLS handshake failed.
+    #[error("tls: {0}")]
+    Tls(io::Error),
+    /// HTTP's own handshake failed.
+    #[error("{0}")]
+    Http(#[from] hyper::Error),
+    /// It took too long.
+    #[error("no connection within {0:?}")]
+    Timeout(Duration),
+}
+
+/// Opens a connection; `open` counts it while it lives.
+pub async fn connect(target: &Target, wanted: Wanted, open: &IntGauge) -> Result<Connected, ConnectError> {
+    let limit = target.connect_timeout;
+    match tokio::time::timeout(limit, establish(target, wanted, open)).await {
+        Ok(result) => result,
+        Err(_) => Err(ConnectError::Timeout(limit)),
+    }
+}
+
+async fn establish(target: &Target, wanted: Wanted, open: &IntGauge) -> Result<Connected, ConnectError> {
+    let stream = tcp(&target.url).await?;
+    match &target.tls {
+        None if target.protocol == Protocol::H2c => http2(stream, open).await,
+        None => http1(stream, open).await,
+        Some(tls) => {
+            let stream = handshake(stream, tls, wanted, target.protocol).await?;
+            let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+            if h2 { http2(stream, open).await } else { http1(stream, open).await }
+        }
+    }
+}
+
+async fn tcp(url: &UpstreamUrl) -> Result<TcpStream, ConnectError> {
+    let stream = match url.host.parse::<std::net::IpAddr>() {
+        Ok(address) => TcpStream::connect((address, url.port)).await.map_err(ConnectError::Tcp)?,
+        Err(_) => by_name(url).await?,
+    };
+    // A head and a small body are two writes; waiting for the first one's acknowledgement would cost 40 ms.
+    stream.set_nodelay(true).map_err(ConnectError::Tcp)?;
+    Ok(stream)
+}
+
+/// Tries the name's addresses in the resolver's order (RFC 6724).
+async fn by_name(url: &UpstreamUrl) -> Result<TcpStream, ConnectError> {
+    let unresolved = |error| ConnectError::Resolve(url.host.clone(), error);
+    let addresses = tokio::net::lookup_host((url.host.as_str(), url.port)).await.map_err(unresolved)?;
+    let mut last = None;
+    for address in addresses {
+        match TcpStream::connect(address).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(last.map_or_else(|| unresolved(io::ErrorKind::NotFound.into()), ConnectError::Tcp))
+}
+
+async fn handshake(
+    stream: TcpStream,
+    tls: &TargetTls,
+    wanted: Wanted,
+    protocol: Protocol,
+) -> Result<TlsStream<TcpStream>, ConnectError> {
+    let http1 = wanted == Wanted::Http1 || protocol == Protocol::Http1;
+    let config = if http1 { &tls.http1 } else { &tls.any };
+    let connector = TlsConnector::from(Arc::clone(config));
+    connector.connect(tls.server_name.clone(), stream).await.map_err(ConnectError::Tls)
+}
+
+async fn http1<S>(stream: S, open: &IntGauge) -> Result<Connected, ConnectError>
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    let (sender, connection) = http1::Builder::new().handshake(TokioIo::new(stream)).await?;
+    let open = OpenGuard::new(open);
+    tokio::spawn(async move {
+        let _open = open;
+        if let Err(error) = connection.with_upgrades().await {
+            tracing::debug!(%error, "upstream connection ended");
+        }
+    });
+    Ok(Connected::Http1(sender))
+}
+
+async fn http2<S>(stream: S, open: &IntGauge) -> Result<Connected, ConnectError>
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    let (sender, connection) = http2_builder().handshake(TokioIo::new(stream)).await?;
+    let open = OpenGuard::new(open);
+    tokio::spawn(async move {
+        let _open = open;
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "upstream connection ended");
+        }
+    });
+    Ok(Connected::Http2(sender))
+}
+
+fn http2_builder() -> http2::Builder<TokioExecutor> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    // A dead peer is found within half a minute instead of at the next request's timeout.
+    builder
+        .timer(TokioTimer::new())
+        .keep_alive_interval(Duration::from_secs(20))
+        .keep_alive_timeout(Duration::from_secs(10))
+        .max_header_list_size(64 * 1024);
+    builder
+}
+
+/// One open connection in the gauge.
+struct OpenGuard(IntGauge);
+
+impl OpenGuard {
+    fn new(gauge: &IntGauge) -> OpenGuard {
+        gauge.inc();
+        OpenGuard(gauge.clone())
+    }
+}
+
+impl Drop for OpenGuard {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}

@@ -1,0 +1,87 @@
+//! One endpoint: what the config says of it, and what has been seen of it.
+//!
+//! Owns the live state ([`Live`]) that outlives a reload: requests in flight, health, the drain mark of an operator.
+//! Never chooses and never connects.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use tokio::sync::Notify;
+use waypost_config::service as config;
+
+use super::connect::Target;
+use super::health::{Health, State};
+use super::pool::Pool;
+use crate::telemetry::metrics::EndpointMetrics;
+
+/// One endpoint in one generation: unchanging settings around living state.
+#[derive(Debug)]
+pub struct Endpoint {
+    /// Its identity within the service.
+    pub name: Arc<str>,
+    /// What the file says of it.
+    pub config: config::Endpoint,
+    /// How to reach it.
+    pub target: Target,
+    /// What has been seen of it.
+    pub live: Arc<Live>,
+    /// Its idle connections.
+    pub pool: Arc<Pool>,
+}
+
+/// The state of an endpoint that a reload does not touch.
+#[derive(Debug)]
+pub struct Live {
+    /// Requests in flight.
+    pub load: Arc<AtomicUsize>,
+    /// What its probes say.
+    pub health: Arc<Health>,
+    /// Set and cleared by an operator; kept until cleared.
+    pub drained: AtomicBool,
+    /// Asks for an early probe.
+    pub suspect: Arc<Notify>,
+    /// Its figures.
+    pub metrics: Arc<EndpointMetrics>,
+}
+
+/// A request in flight at an endpoint.
+#[derive(Debug)]
+pub struct InFlight(Arc<Live>);
+
+impl Endpoint {
+    /// Takes no new clients, by the file or by an operator.
+    pub fn is_draining(&self) -> bool {
+        // A mark set by an operator: whether one request more or less sees it does not matter.
+        self.config.drain || self.live.drained.load(Ordering::Relaxed)
+    }
+
+    /// Has as many requests in flight as it may.
+    pub fn is_full(&self) -> bool {
+        self.config.max_in_flight.is_some_and(|max| self.live.load.load(Ordering::Relaxed) >= max)
+    }
+
+    /// What its probes say.
+    pub fn state(&self) -> State {
+        self.live.health.state()
+    }
+
+    /// Counts a request in until the guard is dropped.
+    pub fn enter(&self) -> InFlight {
+        // The count informs choices and metrics; no memory is published through it.
+        self.live.load.fetch_add(1, Ordering::Relaxed);
+        self.live.metrics.in_flight.inc();
+        InFlight(Arc::clone(&self.live))
+    }
+
+    /// An attempt failed in a way that a probe should look into now.
+    pub fn suspect(&self) {
+        self.live.suspect.notify_one();
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.load.fetch_sub(1, Ordering::Relaxed);
+        self.0.metrics.in_flight.dec();
+    }
+}

@@ -1,0 +1,239 @@
+//! A fleet: which of its endpoints are available, and which of those gets this request.
+//!
+//! Owns the one available set, rebuilt when an endpoint's state changes and asked once per request, and the live
+//! state that a reload carries over. Never connects.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Instant, SystemTime};
+
+use arc_swap::ArcSwap;
+use http::{HeaderMap, HeaderValue};
+use waypost_config::service as config;
+
+use super::balancer::{self, Balancer, Position, Slot};
+use super::endpoint::{Endpoint, InFlight};
+use super::health::State;
+use super::retry_budget::RetryBudget;
+use super::sticky::{ClientIpPins, CookiePins, Pin, Transport};
+use super::hash_key;
+use crate::context::RequestContext;
+use crate::telemetry::metrics::ServiceMetrics;
+
+/// A service in one generation: unchanging settings around living state.
+#[derive(Debug)]
+pub struct Service {
+    /// Its name in the file.
+    pub name: Arc<str>,
+    /// What the file says of it.
+    pub config: config::Service,
+    /// Every endpoint, in file order.
+    pub endpoints: Vec<Arc<Endpoint>>,
+    /// What outlives a reload.
+    pub live: Arc<Live>,
+    cookie: Option<CookiePins>,
+    by_name: HashMap<Arc<str>, usize>,
+    available: ArcSwap<Available>,
+}
+
+/// The state of a service that a reload does not touch.
+#[derive(Debug)]
+pub struct Live {
+    /// Where round robin stands.
+    pub position: Arc<Position>,
+    /// How many retries it bears.
+    pub budget: RetryBudget,
+    /// Pins by client address.
+    pub client_pins: Option<Arc<ClientIpPins>>,
+    /// Requests in flight over all endpoints.
+    pub in_flight: AtomicUsize,
+    /// Its figures.
+    pub metrics: Arc<ServiceMetrics>,
+}
+
+/// The endpoints that may take a new client now, and how to choose among them.
+#[derive(Debug)]
+struct Available {
+    endpoints: Vec<Arc<Endpoint>>,
+    balancer: Box<dyn Balancer>,
+}
+
+/// Where this client was before.
+#[derive(Debug)]
+pub enum Affinity {
+    /// The service pins nobody.
+    None,
+    /// Pinned by cookie, if a valid one came.
+    Cookie(Option<Pin>),
+    /// Pinned by address.
+    Client(IpAddr, Option<Arc<str>>),
+}
+
+impl Affinity {
+    fn endpoint(&self) -> Option<&str> {
+        match self {
+            Affinity::None => None,
+            Affinity::Cookie(pin) => pin.as_ref().map(|pin| pin.endpoint.as_str()),
+            Affinity::Client(_, name) => name.as_deref(),
+        }
+    }
+}
+
+/// The endpoint for one attempt, with the request counted in.
+#[derive(Debug)]
+pub struct Picked {
+    /// Where to go.
+    pub endpoint: Arc<Endpoint>,
+    /// Held until the exchange is over.
+    pub in_flight: InFlight,
+}
+
+/// A request counted against the service's `max_in_flight`.
+#[derive(Debug)]
+pub struct Admission(Arc<Live>);
+
+impl Service {
+    /// A service over these endpoints; `live` is carried over from the generation before or new.
+    pub fn new(name: Arc<str>, config: config::Service, endpoints: Vec<Arc<Endpoint>>, live: Arc<Live>) -> Service {
+        let by_name = endpoints.iter().enumerate().map(|(index, endpoint)| (Arc::clone(&endpoint.name), index)).collect();
+        let cookie = match &config.sticky {
+            Some(config::Sticky::Cookie(cookie)) => Some(CookiePins::new(&name, cookie)),
+            _ => None,
+        };
+        let available = ArcSwap::from_pointee(available(&endpoints, &config, &live));
+        Service { name, config, endpoints, live, cookie, by_name, available }
+    }
+
+    /// Rebuilds the available set after an endpoint's health or drain mark has changed.
+    pub fn refresh(&self) {
+        let available = available(&self.endpoints, &self.config, &self.live);
+        self.live.metrics.endpoints_available.set(i64::try_from(available.endpoints.len()).unwrap_or(i64::MAX));
+        self.available.store(Arc::new(available));
+    }
+
+    /// The endpoint of this name.
+    pub fn endpoint(&self, name: &str) -> Option<&Arc<Endpoint>> {
+        self.by_name.get(name).map(|index| &self.endpoints[*index])
+    }
+
+    /// How many endpoints may take a new client now.
+    pub fn available_count(&self) -> usize {
+        self.available.load().endpoints.len()
+    }
+
+    /// Counts a request in, unless `max_in_flight` are there already.
+    pub fn admit(&self) -> Option<Admission> {
+        let before = self.live.in_flight.fetch_add(1, Ordering::Relaxed);
+        let admission = Admission(Arc::clone(&self.live));
+        let full = self.config.max_in_flight.is_some_and(|max| before >= max);
+        if full { None } else { Some(admission) }
+    }
+
+    /// Where this client was before; takes the sticky cookie out of the request.
+    pub fn affinity(&self, headers: &mut HeaderMap, client: IpAddr) -> Affinity {
+        if let Some(cookie) = &self.cookie {
+            let pin = cookie.open(headers, SystemTime::now());
+            cookie.strip(headers);
+            return Affinity::Cookie(pin);
+        }
+        match &self.live.client_pins {
+            Some(pins) => Affinity::Client(client, pins.get(client, Instant::now())),
+            None => Affinity::None,
+        }
+    }
+
+    /// What the balancer is to hash; 0 for those that do not.
+    pub fn hash_key(&self, headers: &HeaderMap, path: &str, context: &RequestContext) -> u64 {
+        match (self.config.balancer, &self.config.hash_key) {
+            (config::Balancer::Hash, None) => {
+                hash_key::of(&waypost_config::value::HashKey::ClientIp, headers, path, context)
+            }
+            (config::Balancer::Hash, Some(key)) => hash_key::of(key, headers, path, context),
+            _ => 0,
+        }
+    }
+
+    /// The endpoint for the next attempt: the client's own if it can serve, or the balancer's choice. Never one of
+    /// `tried`. `None` when there is none left.
+    pub fn pick(&self, affinity: &Affinity, key: u64, tried: &[Arc<Endpoint>]) -> Option<Picked> {
+        let available = self.available.load();
+        let endpoint = match self.pinned(affinity, tried) {
+            Some(endpoint) => endpoint,
+            None => &available.endpoints[available.balancer.pick(key, &|index| is_open(&available.endpoints[index], tried))?],
+        };
+        Some(Picked { endpoint: Arc::clone(endpoint), in_flight: endpoint.enter() })
+    }
+
+    /// Whether another attempt would find an endpoint.
+    pub fn has_another(&self, tried: &[Arc<Endpoint>]) -> bool {
+        self.available.load().endpoints.iter().any(|endpoint| is_open(endpoint, tried))
+    }
+
+    /// The pinned endpoint: it may be draining, but it must be well.
+    fn pinned(&self, affinity: &Affinity, tried: &[Arc<Endpoint>]) -> Option<&Arc<Endpoint>> {
+        let endpoint = self.endpoint(affinity.endpoint()?)?;
+        (endpoint.state() == State::Up && is_open(endpoint, tried)).then_some(endpoint)
+    }
+
+    /// Pins the client to the endpoint that answered: the `Set-Cookie` to send, if one is needed.
+    pub fn pin(&self, affinity: &Affinity, endpoint: &Endpoint, transport: Transport) -> Option<HeaderValue> {
+        let before = affinity.endpoint();
+        match before {
+            None => self.live.metrics.sticky("new"),
+            Some(name) if *name == *endpoint.name => self.live.metrics.sticky("pinned"),
+            Some(_) => self.live.metrics.sticky("repinned"),
+        }
+        match affinity {
+            Affinity::None => None,
+            Affinity::Client(client, _) => {
+                if let Some(pins) = &self.live.client_pins {
+                    pins.set(*client, &endpoint.name, Instant::now());
+                }
+                None
+            }
+            Affinity::Cookie(pin) => {
+                let cookie = self.cookie.as_ref()?;
+                cookie.renewal(pin.as_ref(), &endpoint.name, transport, SystemTime::now())
+            }
+        }
+    }
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        // A count for a limit; publishes nothing.
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn is_open(endpoint: &Arc<Endpoint>, tried: &[Arc<Endpoint>]) -> bool {
+    !endpoint.is_full() && !tried.iter().any(|tried| Arc::ptr_eq(&tried.live, &endpoint.live))
+}
+
+fn available(endpoints: &[Arc<Endpoint>], config: &config::Service, live: &Live) -> Available {
+    let endpoints = choose_tier(endpoints, config.on_all_down);
+    let slot = |endpoint: &Arc<Endpoint>| Slot {
+        name: Arc::clone(&endpoint.name),
+        weight: endpoint.config.weight,
+        load: Arc::clone(&endpoint.live.load),
+    };
+    let slots = endpoints.iter().map(slot).collect();
+    Available { balancer: balancer::build(config.balancer, slots, &live.position), endpoints }
+}
+
+/// The first of these that is not empty: what is up; the backups that are up; what nobody has checked yet; and, if
+/// the file says so, all there is.
+fn choose_tier(endpoints: &[Arc<Endpoint>], on_all_down: config::OnAllDown) -> Vec<Arc<Endpoint>> {
+    let tier = |wanted: &dyn Fn(&Endpoint) -> bool| -> Vec<Arc<Endpoint>> {
+        endpoints.iter().filter(|endpoint| !endpoint.is_draining() && wanted(endpoint)).cloned().collect()
+    };
+    let tiers: [&dyn Fn(&Endpoint) -> bool; 4] = [
+        &|endpoint| endpoint.state() == State::Up && !endpoint.config.backup,
+        &|endpoint| endpoint.state() == State::Up,
+        &|endpoint| endpoint.state() == State::Checking,
+        &|_| on_all_down == config::OnAllDown::Open,
+    ];
+    tiers.into_iter().map(tier).find(|tier| !tier.is_empty()).unwrap_or_default()
+}
