@@ -1,1 +1,0 @@
-//! Which endpoint did this client have before?

@@ -1,0 +1,94 @@
+//! Pins in a table by client address, for clients that keep no cookies. Bounded; ends with the process.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+/// Locks, each over its part of the table: two workers seldom want the same.
+const SHARDS: usize = 64;
+
+/// Clients remembered, about 10 MB. Beyond it the longest unseen go.
+const MOST_CLIENTS: usize = 100_000;
+const MOST_PER_SHARD: usize = MOST_CLIENTS / SHARDS;
+
+/// The part of a full shard that makes room at once, so that looking for the oldest is rare.
+const CLEARED_PART: usize = 8;
+
+/// The pins of one service with `sticky = { client_ip = … }`.
+#[derive(Debug)]
+pub struct ClientIpPins {
+    ttl: Duration,
+    hasher: RandomState,
+    shards: Box<[Mutex<Shard>]>,
+}
+
+type Shard = HashMap<u128, Pinned>;
+
+#[derive(Debug)]
+struct Pinned {
+    endpoint: Arc<str>,
+    last_use: Instant,
+}
+
+impl ClientIpPins {
+    /// An empty table; a pin ends when it was not used for `ttl`.
+    pub fn new(ttl: Duration) -> ClientIpPins {
+        ClientIpPins { ttl, hasher: RandomState::new(), shards: (0..SHARDS).map(|_| Mutex::default()).collect() }
+    }
+
+    /// The name of the client's endpoint; counts as a use.
+    pub fn get(&self, client: IpAddr, now: Instant) -> Option<Arc<str>> {
+        let key = key(client);
+        let mut shard = self.shard(key).lock();
+        let pinned = shard.get_mut(&key)?;
+        if now.saturating_duration_since(pinned.last_use) > self.ttl {
+            shard.remove(&key);
+            return None;
+        }
+        pinned.last_use = now;
+        Some(Arc::clone(&pinned.endpoint))
+    }
+
+    /// Pins the client, in the place of its former pin.
+    pub fn set(&self, client: IpAddr, endpoint: Arc<str>, now: Instant) {
+        let key = key(client);
+        let mut shard = self.shard(key).lock();
+        if shard.len() >= MOST_PER_SHARD && !shard.contains_key(&key) {
+            make_room(&mut shard, now, self.ttl);
+        }
+        shard.insert(key, Pinned { endpoint, last_use: now });
+    }
+
+    fn shard(&self, key: u128) -> &Mutex<Shard> {
+        #[expect(clippy::cast_possible_truncation, reason = "any bits of the hash will do")]
+        let hash = self.hasher.hash_one(key) as usize;
+        &self.shards[hash % SHARDS]
+    }
+}
+
+/// An IPv6 client has a /64 and may change addresses within it at will.
+fn key(client: IpAddr) -> u128 {
+    match client.to_canonical() {
+        IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
+        IpAddr::V6(address) => address.to_bits() & !u128::from(u64::MAX),
+    }
+}
+
+fn make_room(shard: &mut Shard, now: Instant, ttl: Duration) {
+    shard.retain(|_, pinned| now.saturating_duration_since(pinned.last_use) <= ttl);
+    if shard.len() < MOST_PER_SHARD {
+        return;
+    }
+    let mut excess = shard.len() / CLEARED_PART;
+    let mut uses: Vec<Instant> = shard.values().map(|pinned| pinned.last_use).collect();
+    let (_, oldest, _) = uses.select_nth_unstable(excess);
+    shard.retain(|_, pinned| {
+        let goes = excess > 0 && pinned.last_use <= *oldest;
+        excess -= usize::from(goes);
+        !goes
+    });
+}
