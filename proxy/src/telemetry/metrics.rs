@@ -511,3 +511,268 @@ fn unix_seconds(time: SystemTime) -> i64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+    use std::path::Path;
+    use std::{env, fs, thread};
+
+    use super::*;
+
+    const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/metrics.md");
+
+    #[track_caller]
+    fn check(metrics: &Metrics, line: &str) {
+        let text = metrics.encode();
+        assert!(text.lines().any(|found| found == line), "no line {line}\nin\n{text}");
+    }
+
+    /// One count in every family.
+    fn exercise(metrics: &Arc<Metrics>) -> Vec<Arc<dyn std::any::Any + Send + Sync>> {
+        let listener = metrics.listener("web");
+        listener.refused("max_connections");
+        let certificate = metrics.certificate("web", "CN=shop.example", "0a");
+        let route = metrics.route("web", "shop", "shop");
+        route.begin();
+        route.finish(&Method::GET, 200, Duration::from_millis(2), 0, 10);
+        route.replied("no_endpoint");
+        let service = metrics.service("shop");
+        service.retried("connect_failed");
+        service.sticky("new");
+        let endpoint = metrics.endpoint("shop", "web-1");
+        endpoint.attempt("ok", Duration::from_millis(1));
+        endpoint.probed("ok");
+        endpoint.health(Health::Checking);
+        endpoint.health(Health::Up);
+        metrics.reloaded(ReloadResult::Applied);
+        vec![listener, certificate, route, service, endpoint]
+    }
+
+    #[test]
+    fn finished_request_is_counted_with_method_and_status() {
+        let metrics = Metrics::new();
+        let route = metrics.route("web", "shop", "shop");
+        route.begin();
+        check(&metrics, r#"waypost_requests_in_flight{listener="web",route="shop",service="shop"} 1"#);
+        route.finish(&Method::POST, 201, Duration::from_millis(40), 7, 11);
+        check(&metrics, r#"waypost_requests_in_flight{listener="web",route="shop",service="shop"} 0"#);
+        check(
+            &metrics,
+            r#"waypost_requests_total{listener="web",method="POST",route="shop",service="shop",status="201"} 1"#,
+        );
+        check(&metrics, r#"waypost_request_body_bytes_total{listener="web",route="shop",service="shop"} 7"#);
+        check(&metrics, r#"waypost_response_body_bytes_total{listener="web",route="shop",service="shop"} 11"#);
+        check(
+            &metrics,
+            r#"waypost_request_duration_seconds_bucket{listener="web",route="shop",service="shop",le="0.05"} 1"#,
+        );
+    }
+
+    #[test]
+    fn buckets_have_the_apdex_bounds_exactly() {
+        let metrics = Metrics::new();
+        let route = metrics.route("web", "shop", "shop");
+        for _ in 0..2 {
+            route.begin();
+        }
+        route.finish(&Method::GET, 200, Duration::from_millis(300), 0, 0);
+        route.finish(&Method::GET, 200, Duration::from_millis(1200), 0, 0);
+        let bucket = |bound, count| {
+            format!(
+                "waypost_request_duration_seconds_bucket{{listener=\"web\",route=\"shop\",service=\"shop\",\
+                 le=\"{bound}\"}} {count}"
+            )
+        };
+        for (bound, count) in [("0.1", 0), ("0.3", 1), ("1", 1), ("1.2", 2)] {
+            check(&metrics, &bucket(bound, count));
+        }
+    }
+
+    #[test]
+    fn unknown_methods_and_statuses_share_one_label_each() {
+        let metrics = Metrics::new();
+        let route = metrics.route("web", "shop", "shop");
+        for (method, status) in [("BREW", 200), ("PURGE", 200), ("GET", 999), ("GET", 600), ("GET", 99)] {
+            route.begin();
+            route.finish(&Method::from_bytes(method.as_bytes()).unwrap(), status, Duration::ZERO, 0, 0);
+        }
+        let line = |method, status, count| {
+            format!(
+                "waypost_requests_total{{listener=\"web\",method=\"{method}\",route=\"shop\",service=\"shop\",\
+                 status=\"{status}\"}} {count}"
+            )
+        };
+        check(&metrics, &line("other", "200", 2));
+        check(&metrics, &line("GET", "other", 3));
+    }
+
+    #[test]
+    fn upgrade_lifetime_is_not_a_latency() {
+        let metrics = Metrics::new();
+        let route = metrics.route("web", "chat", "chat");
+        route.begin();
+        route.finish_upgrade(&Method::GET, 101, 5, 6);
+        check(&metrics, r#"waypost_request_duration_seconds_count{listener="web",route="chat",service="chat"} 0"#);
+        check(&metrics, r#"waypost_upgrades_total{listener="web",route="chat",service="chat"} 1"#);
+        check(&metrics, r#"waypost_requests_in_flight{listener="web",route="chat",service="chat"} 0"#);
+        check(
+            &metrics,
+            r#"waypost_requests_total{listener="web",method="GET",route="chat",service="chat",status="101"} 1"#,
+        );
+    }
+
+    #[test]
+    fn series_of_what_is_gone_go() {
+        let metrics = Metrics::new();
+        let empty = metrics.encode_without_process();
+        let handles = exercise(&metrics);
+        assert!(metrics.encode_without_process().contains("web-1"));
+        drop(handles);
+        let left = metrics.encode_without_process();
+        let reloads = |line: &&str| !line.contains("reload");
+        assert_eq!(left.lines().filter(reloads).collect::<Vec<_>>(), empty.lines().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn series_stay_while_a_newer_handle_counts_into_them() {
+        let metrics = Metrics::new();
+        let old = metrics.endpoint("shop", "web-1");
+        old.attempt("ok", Duration::ZERO);
+        let new = metrics.endpoint("shop", "web-1");
+        assert!(Arc::ptr_eq(&old, &new));
+        drop(old);
+        new.attempt("ok", Duration::ZERO);
+        check(&metrics, r#"waypost_attempts_total{endpoint="web-1",outcome="ok",service="shop"} 2"#);
+        drop(new);
+        assert!(!metrics.encode().contains("web-1"));
+    }
+
+    #[test]
+    fn handles_made_while_the_last_one_is_dropped_keep_their_series() {
+        let metrics = Metrics::new();
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..2_000 {
+                        let route = metrics.route("web", "shop", "shop");
+                        route.begin();
+                        assert!(metrics.families.requests_in_flight.cell(&["web", "shop", "shop"]).get() >= 1);
+                        route.finish(&Method::GET, 200, Duration::ZERO, 0, 0);
+                    }
+                });
+            }
+        });
+        assert!(!metrics.encode().contains("shop"));
+    }
+
+    #[test]
+    fn names_that_only_together_look_equal_are_apart() {
+        let metrics = Metrics::new();
+        let (first, second) = (metrics.endpoint("ab", "c"), metrics.endpoint("a", "bc"));
+        first.connections_created.inc();
+        check(&metrics, r#"waypost_endpoint_connections_created_total{endpoint="c",service="ab"} 1"#);
+        check(&metrics, r#"waypost_endpoint_connections_created_total{endpoint="bc",service="a"} 0"#);
+        drop(second);
+    }
+
+    #[test]
+    fn only_a_change_of_health_is_a_transition() {
+        let metrics = Metrics::new();
+        let endpoint = metrics.endpoint("shop", "web-1");
+        for health in [Health::Checking, Health::Up, Health::Up, Health::Down, Health::Up] {
+            endpoint.health(health);
+        }
+        let line = |state, count| {
+            format!("waypost_health_transitions_total{{endpoint=\"web-1\",service=\"shop\",state=\"{state}\"}} {count}")
+        };
+        check(&metrics, &line("up", 2));
+        check(&metrics, &line("down", 1));
+        check(&metrics, r#"waypost_endpoint_state{endpoint="web-1",service="shop",state="up"} 1"#);
+        check(&metrics, r#"waypost_endpoint_state{endpoint="web-1",service="shop",state="down"} 0"#);
+        check(&metrics, r#"waypost_endpoint_up{endpoint="web-1",service="shop"} 1"#);
+    }
+
+    #[test]
+    fn labels_stay_bounded_when_a_list_of_tokens_is_not() {
+        const TOKENS: &str = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+        let metrics = Metrics::new();
+        let listener = metrics.listener("web");
+        for at in 0..TOKENS.len() {
+            listener.refused(&TOKENS[at..=at]);
+        }
+        check(&metrics, r#"waypost_connections_refused_total{listener="web",reason="other"} 20"#);
+    }
+
+    #[test]
+    fn refused_reload_is_seen_and_keeps_the_time_of_the_last_good_one() {
+        let metrics = Metrics::new();
+        metrics.reloaded(ReloadResult::Applied);
+        check(&metrics, "waypost_config_last_reload_success 1");
+        let time = metrics.families.config_timestamp.cell(&[]);
+        assert!(time.get() > 1_700_000_000);
+        time.set(1);
+        metrics.reloaded(ReloadResult::Refused);
+        check(&metrics, r#"waypost_reloads_total{result="refused"} 1"#);
+        check(&metrics, "waypost_config_last_reload_success 0");
+        check(&metrics, "waypost_config_last_reload_timestamp_seconds 1");
+    }
+
+    #[test]
+    fn instances_count_apart() {
+        let (one, two) = (Metrics::new(), Metrics::new());
+        one.config_generation.set(7);
+        check(&one, "waypost_config_generation 7");
+        check(&two, "waypost_config_generation 0");
+    }
+
+    #[test]
+    fn every_definition_is_exported_under_its_name() {
+        let metrics = Metrics::new();
+        let _handles = exercise(&metrics);
+        metrics.route("web", "shop", "shop").finish_upgrade(&Method::GET, 101, 0, 0);
+        for Definition { name, kind, .. } in DEFINITIONS {
+            check(&metrics, &format!("# TYPE {name} {kind}"));
+            assert!(name.starts_with("waypost_"), "{name}");
+            assert_eq!(*kind == "counter", name.ends_with("_total"), "{name}");
+        }
+        let known = |line: &str| DEFINITIONS.iter().any(|definition| line.contains(definition.name));
+        let stranger = |line: &&str| line.starts_with("# TYPE") && !line.contains(" process_") && !known(line);
+        assert_eq!(metrics.encode().lines().find(stranger), None);
+    }
+
+    #[test]
+    fn page_of_metrics_is_current() {
+        let page = page();
+        if env::var_os("UPDATE_DOCS").is_some() {
+            fs::create_dir_all(Path::new(PAGE).parent().unwrap()).unwrap();
+            fs::write(PAGE, &page).unwrap();
+        }
+        let written = fs::read_to_string(PAGE).unwrap_or_default();
+        assert!(written == page, "docs/metrics.md is not current: run this test with UPDATE_DOCS=1");
+    }
+
+    fn page() -> String {
+        let mut page = String::from(
+            "# Metrics\n\nGenerated from `proxy/src/telemetry/metrics.rs`; `UPDATE_DOCS=1 cargo test -p waypost \
+             page_of_metrics` rewrites it.\n\nAll of them are at `/metrics` of the admin address. The buckets of \
+             histograms are ",
+        );
+        page += &BUCKETS.map(|bound| bound.to_string()).join(", ");
+        page += " seconds. On Linux the usual `process_*` metrics of the process come with them.\nSeries of a \
+                 listener, route, service, endpoint or certificate go when nothing uses it any more.\n\n\
+                 | name | type | labels | meaning |\n|---|---|---|---|\n";
+        for Definition { name, kind, labels, meaning } in DEFINITIONS {
+            let labels: Vec<String> = labels.iter().map(|label| format!("`{label}`")).collect();
+            writeln!(page, "| `{name}` | {kind} | {} | {meaning} |", labels.join(", ")).unwrap();
+        }
+        page
+    }
+
+    impl Metrics {
+        fn encode_without_process(&self) -> String {
+            let text = self.encode();
+            text.lines().filter(|line| !line.contains("process_")).collect::<Vec<_>>().join("\n")
+        }
+    }
+}
