@@ -1,1 +1,8 @@
 //! What Waypost says of itself.
+//!
+//! A leaf: it knows no other room, only `waypost_config::telemetry`. Others hold its handles.
+
+pub mod metrics;
+
+mod family;
+mod live;

@@ -1,0 +1,178 @@
+//! A metric name with its label values: one cell per combination, made on first use and removed by name.
+//!
+//! Owns the cells of one name. It stands in for the crate's `MetricVec`, which finds a child by a hash over the
+//! concatenated label values, so that (`ab`, `c`) and (`a`, `bc`) become one series; names here are the user's words.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::Mutex;
+use prometheus::core::{Collector, Desc, Metric};
+use prometheus::proto::{MetricFamily, MetricType};
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntGauge, Opts};
+
+/// Upper bounds of every duration histogram, in seconds. 0.3 and 1.2 are exact, for Apdex with T = 0.3 s.
+pub const BUCKETS: [f64; 14] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.3, 0.5, 1.0, 1.2, 2.5, 5.0, 10.0];
+
+/// What is said of a metric name, here and in `docs/metrics.md`.
+#[derive(Debug)]
+pub struct Definition {
+    /// The full name, `waypost_` in front.
+    pub name: &'static str,
+    /// `counter`, `gauge` or `histogram`.
+    pub kind: &'static str,
+    /// Label names.
+    pub labels: &'static [&'static str],
+    /// One sentence for the operator.
+    pub meaning: &'static str,
+}
+
+/// A value that a family can hold: it knows how to be made for one combination of label values.
+pub(super) trait Cell: Metric + Clone + 'static {
+    /// The word for it in the docs.
+    const KIND: &'static str;
+    /// The word for it in the exposition format.
+    const TYPE: MetricType;
+    /// A new cell at zero.
+    fn new(definition: &Definition, labels: HashMap<String, String>) -> Self;
+}
+
+/// Every definition is a constant that a test encodes, so no name or label can turn out invalid later.
+const VALID: &str = "metric definitions are constants with valid names";
+
+impl Cell for IntCounter {
+    const KIND: &'static str = "counter";
+    const TYPE: MetricType = MetricType::COUNTER;
+    fn new(definition: &Definition, labels: HashMap<String, String>) -> IntCounter {
+        IntCounter::with_opts(Opts::new(definition.name, definition.meaning).const_labels(labels)).expect(VALID)
+    }
+}
+
+impl Cell for IntGauge {
+    const KIND: &'static str = "gauge";
+    const TYPE: MetricType = MetricType::GAUGE;
+    fn new(definition: &Definition, labels: HashMap<String, String>) -> IntGauge {
+        IntGauge::with_opts(Opts::new(definition.name, definition.meaning).const_labels(labels)).expect(VALID)
+    }
+}
+
+impl Cell for Histogram {
+    const KIND: &'static str = "histogram";
+    const TYPE: MetricType = MetricType::HISTOGRAM;
+    fn new(definition: &Definition, labels: HashMap<String, String>) -> Histogram {
+        let options = HistogramOpts::new(definition.name, definition.meaning).const_labels(labels);
+        Histogram::with_opts(options.buckets(BUCKETS.to_vec())).expect(VALID)
+    }
+}
+
+/// All series of one name. A clone is the same family.
+pub(super) struct Family<C>(Arc<Inner<C>>);
+
+struct Inner<C> {
+    definition: &'static Definition,
+    desc: Desc,
+    cells: Mutex<BTreeMap<Vec<String>, C>>,
+}
+
+impl<C> Clone for Family<C> {
+    fn clone(&self) -> Family<C> {
+        Family(Arc::clone(&self.0))
+    }
+}
+
+impl<C: Cell> Family<C> {
+    pub(super) fn new(definition: &'static Definition) -> Family<C> {
+        let labels = definition.labels.iter().map(ToString::to_string).collect();
+        let desc = Desc::new(definition.name.to_owned(), definition.meaning.to_owned(), labels, HashMap::new());
+        Family(Arc::new(Inner { definition, desc: desc.expect(VALID), cells: Mutex::default() }))
+    }
+
+    /// The cell with these label values, in the order of the definition.
+    pub(super) fn cell(&self, values: &[&str]) -> C {
+        let names = self.0.definition.labels;
+        debug_assert_eq!(names.len(), values.len(), "{} has labels {names:?}", self.0.definition.name);
+        let key: Vec<String> = values.iter().map(ToString::to_string).collect();
+        let labels =
+            || names.iter().zip(values).map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        self.0.cells.lock().entry(key).or_insert_with(|| C::new(self.0.definition, labels())).clone()
+    }
+
+    fn remove(&self, values: &[String]) {
+        self.0.cells.lock().remove(values);
+    }
+}
+
+impl<C: Cell> Collector for Family<C> {
+    fn desc(&self) -> Vec<&Desc> {
+        vec![&self.0.desc]
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let mut family = MetricFamily::default();
+        family.set_name(self.0.definition.name.to_owned());
+        family.set_help(self.0.definition.meaning.to_owned());
+        family.set_field_type(C::TYPE);
+        family.set_metric(self.0.cells.lock().values().map(Metric::metric).collect());
+        vec![family]
+    }
+}
+
+/// The series that one owner has brought into being, so that they can go with it.
+#[derive(Default)]
+pub(super) struct Series(Mutex<Vec<Box<dyn Fn() + Send + Sync>>>);
+
+impl Series {
+    /// The cell with these label values, which from now on belongs to this owner.
+    pub(super) fn own<C: Cell>(&self, family: &Family<C>, values: &[&str]) -> C {
+        let cell = family.cell(values);
+        let (family, key) = (family.clone(), values.iter().map(ToString::to_string).collect::<Vec<_>>());
+        self.0.lock().push(Box::new(move || family.remove(&key)));
+        cell
+    }
+
+    /// Takes all of them out of their families.
+    pub(super) fn remove(&self) {
+        for remove in self.0.lock().drain(..) {
+            remove();
+        }
+    }
+}
+
+/// Counters that differ in their last label, a token of a small closed list. Reading is lock-free.
+pub(super) struct Tokens {
+    family: Family<IntCounter>,
+    series: Arc<Series>,
+    base: Vec<String>,
+    /// Filled from the front, never changed after: more room than any closed list in use needs.
+    slots: [OnceLock<(&'static str, IntCounter)>; 32],
+    other: OnceLock<IntCounter>,
+}
+
+impl Tokens {
+    pub(super) fn new(family: &Family<IntCounter>, series: &Arc<Series>, base: &[&str]) -> Tokens {
+        Tokens {
+            family: family.clone(),
+            series: Arc::clone(series),
+            base: base.iter().map(ToString::to_string).collect(),
+            slots: [const { OnceLock::new() }; 32],
+            other: OnceLock::new(),
+        }
+    }
+
+    /// The counter of a token; `other` once there are more tokens than slots, so that labels stay bounded.
+    pub(super) fn get(&self, token: &'static str) -> &IntCounter {
+        for slot in &self.slots {
+            let (known, cell) = slot.get_or_init(|| (token, self.own(token)));
+            if *known == token {
+                return cell;
+            }
+        }
+        self.other.get_or_init(|| self.own("other"))
+    }
+
+    fn own(&self, token: &str) -> IntCounter {
+        let mut values: Vec<&str> = self.base.iter().map(String::as_str).collect();
+        values.push(token);
+        self.series.own(&self.family, &values)
+    }
+}

@@ -1,0 +1,66 @@
+//! Which handles are alive: equal labels share one handle, and the last one to go takes its series along.
+//!
+//! A reload builds the handles of the new generation before the old one's are dropped, so a handle must not remove
+//! series that a younger handle with the same labels goes on counting into.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+
+use super::family::Series;
+
+/// All live handles of one kind, by their label values.
+pub(super) struct Live<T>(Mutex<HashMap<Vec<String>, Entry<T>>>);
+
+struct Entry<T> {
+    handle: Weak<T>,
+    /// Outlives the handle, so that a handle made while the last one is being dropped takes over its series.
+    series: Arc<Series>,
+}
+
+impl<T> Default for Live<T> {
+    fn default() -> Live<T> {
+        Live(Mutex::default())
+    }
+}
+
+impl<T> Live<T> {
+    /// The live handle with these labels, or the one that `build` makes around its lease.
+    pub(super) fn get(self: &Arc<Self>, labels: &[&str], build: impl FnOnce(Lease<T>) -> T) -> Arc<T> {
+        let key: Vec<String> = labels.iter().map(ToString::to_string).collect();
+        let mut entries = self.0.lock();
+        let known = entries.get(&key);
+        if let Some(handle) = known.and_then(|entry| entry.handle.upgrade()) {
+            return handle;
+        }
+        let series = known.map(|entry| Arc::clone(&entry.series)).unwrap_or_default();
+        let lease = Lease { live: Arc::clone(self), key: key.clone(), series: Arc::clone(&series) };
+        let handle = Arc::new(build(lease));
+        entries.insert(key, Entry { handle: Arc::downgrade(&handle), series });
+        handle
+    }
+
+    fn retire(&self, key: &[String]) {
+        let mut entries = self.0.lock();
+        if entries.get(key).is_some_and(|entry| entry.handle.strong_count() == 0)
+            && let Some(entry) = entries.remove(key)
+        {
+            entry.series.remove();
+        }
+    }
+}
+
+/// Held by a handle as long as it lives.
+pub(super) struct Lease<T> {
+    live: Arc<Live<T>>,
+    key: Vec<String>,
+    /// The series of the handle.
+    pub(super) series: Arc<Series>,
+}
+
+impl<T> Drop for Lease<T> {
+    fn drop(&mut self) {
+        self.live.retire(&self.key);
+    }
+}
