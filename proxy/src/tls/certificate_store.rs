@@ -135,6 +135,10 @@ fn reread(pair: &Pair, now: SystemTime) -> Result<Option<Pair>, TlsError> {
 mod tests {
     use std::fs;
 
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+    use rcgen::{KeyPair, SignatureAlgorithm};
+
     use super::super::fixture::Fixture;
     use super::*;
 
@@ -204,6 +208,28 @@ mod tests {
         let fixture = Fixture::new();
         let pair = fixture.pair("old.test", &[]);
         assert_eq!(CertificateStore::load(&[pair]).unwrap().certificates()[0].names, ["old.test"]);
+    }
+
+    #[track_caller]
+    fn check_key_form(algorithm: &'static SignatureAlgorithm, label: &str) {
+        let fixture = Fixture::new();
+        let key = KeyPair::generate_for(algorithm).unwrap();
+        let pair = fixture.pair_of("a", &key);
+        CertificateStore::load(std::slice::from_ref(&pair)).unwrap_or_else(|error| panic!("PKCS#8: {error}"));
+
+        let pkcs8 = key.serialize_der();
+        let (_, fields) = x509_parser::der_parser::parse_der(&pkcs8).unwrap();
+        let inner = STANDARD.encode(fields.as_sequence().unwrap()[2].as_slice().unwrap());
+        fixture.write("a.key", &format!("-----BEGIN {label}-----\n{inner}\n-----END {label}-----\n"));
+        CertificateStore::load(&[pair]).unwrap_or_else(|error| panic!("{label}: {error}"));
+    }
+
+    /// PKCS#8 wraps the older forms (RFC 5208 section 5): what is inside is PKCS#1 for RSA, SEC1 for ECDSA.
+    #[test]
+    fn keys_are_read_in_every_pem_form() {
+        check_key_form(&rcgen::PKCS_RSA_SHA256, "RSA PRIVATE KEY");
+        check_key_form(&rcgen::PKCS_ECDSA_P256_SHA256, "EC PRIVATE KEY");
+        check_key_form(&rcgen::PKCS_ECDSA_P384_SHA384, "EC PRIVATE KEY");
     }
 
     #[track_caller]

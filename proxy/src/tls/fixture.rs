@@ -37,8 +37,16 @@ impl Fixture {
         params.distinguished_name.push(DnType::CommonName, name);
         params.not_before = OffsetDateTime::now_utc() + Duration::days(days.start);
         params.not_after = OffsetDateTime::now_utc() + Duration::days(days.end);
-        let key = KeyPair::generate().unwrap();
-        let signed = params.signed_by(&key, &self.authority).unwrap();
+        self.signed(name, &params, &KeyPair::generate().unwrap())
+    }
+
+    /// A pair with this key.
+    pub(super) fn pair_of(&self, name: &str, key: &KeyPair) -> Certificate {
+        self.signed(name, &CertificateParams::new(vec![format!("{name}.test")]).unwrap(), key)
+    }
+
+    fn signed(&self, name: &str, params: &CertificateParams, key: &KeyPair) -> Certificate {
+        let signed = params.signed_by(key, &self.authority).unwrap();
         let cert = self.write(&format!("{name}.pem"), &signed.pem());
         Certificate { cert, key: self.write(&format!("{name}.key"), &key.serialize_pem()) }
     }

@@ -14,6 +14,8 @@ mod settings;
 
 #[cfg(test)]
 mod fixture;
+#[cfg(test)]
+mod handshakes;
 
 use std::sync::Arc;
 
