@@ -1,1 +1,161 @@
-//! What changes in a head when it passes: hop-by-hop and forwarded fields.
+//! What changes in a head when it passes: hop-by-hop fields go, forwarded fields are rebuilt.
+//!
+//! Decides nothing about where a request goes. Rules: RFC 9110 section 7.6, RFC 7239, RFC 9113 section 8.2.
+
+use std::fmt::Write;
+use std::net::IpAddr;
+
+use http::header::{self, HeaderName};
+use http::{HeaderMap, HeaderValue, request, response};
+
+use crate::context::RequestContext;
+use crate::downstream::Downstream;
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
+const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+
+/// Makes a client's head fit for an endpoint. The host field is there already.
+pub fn prepare(head: &mut request::Parts, context: &RequestContext, downstream: &Downstream) {
+    let trailers = accepts_trailers(&head.headers);
+    remove_hop_by_hop(&mut head.headers);
+    if trailers {
+        head.headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+    if !context.trusted {
+        drop_claims(&mut head.headers);
+    }
+    join_cookies(&mut head.headers);
+    rebuild_forwarded(&mut head.headers, context, downstream);
+    head.headers.insert(REQUEST_ID, context.request_id.clone());
+}
+
+/// Makes an endpoint's head fit for the client.
+pub fn prepare_response(head: &mut response::Parts) {
+    remove_hop_by_hop(&mut head.headers);
+}
+
+/// `TE: trailers` is the one hop-by-hop field that gRPC needs at the other end; we pass trailers, so we may say so.
+fn accepts_trailers(headers: &HeaderMap) -> bool {
+    let Some(value) = headers.get(header::TE) else { return false };
+    value.to_str().is_ok_and(|text| text.split(',').any(|coding| coding.trim().eq_ignore_ascii_case("trailers")))
+}
+
+/// Removes what belongs to one connection: the fixed list, and whatever `Connection` names (RFC 9110 section 7.6.1).
+pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    if let Some(named) = headers.remove(header::CONNECTION) {
+        remove_named(headers, &named);
+    }
+    for name in [header::TRANSFER_ENCODING, header::UPGRADE, header::TE, KEEP_ALIVE, PROXY_CONNECTION] {
+        headers.remove(name);
+    }
+    headers.remove(header::PROXY_AUTHENTICATE);
+    headers.remove(header::PROXY_AUTHORIZATION);
+}
+
+fn remove_named(headers: &mut HeaderMap, connection: &HeaderValue) {
+    let Ok(text) = connection.to_str() else { return };
+    for name in text.split(',').map(str::trim) {
+        let harmless = name.is_empty() || name.eq_ignore_ascii_case("keep-alive") || name.eq_ignore_ascii_case("close");
+        // What frames or addresses the message is not the client's to take away.
+        let ours = ["host", "content-length", "x-forwarded-for"].iter().any(|kept| name.eq_ignore_ascii_case(kept));
+        if !harmless && !ours {
+            headers.remove(name);
+        }
+    }
+}
+
+/// Forwarded fields of a stranger, and spellings that some endpoints read as the same field.
+fn drop_claims(headers: &mut HeaderMap) {
+    let fixed = [FORWARDED_FOR, FORWARDED_PROTO, FORWARDED_HOST, FORWARDED_PORT, FORWARDED_PREFIX, REAL_IP];
+    for name in fixed {
+        headers.remove(name);
+    }
+    headers.remove(header::FORWARDED);
+    let disguised: Vec<HeaderName> = headers.keys().filter(|name| is_disguised(name.as_str())).cloned().collect();
+    for name in disguised {
+        headers.remove(name);
+    }
+}
+
+/// `x_forwarded_for` and its kin: CGI and WSGI cannot tell them from the real ones.
+fn is_disguised(name: &str) -> bool {
+    name.contains('_') && {
+        let dashed = name.replace('_', "-");
+        dashed.starts_with("x-forwarded-") || matches!(dashed.as_str(), "x-real-ip" | "x-request-id")
+    }
+}
+
+/// HTTP/2 may split cookies into several fields; HTTP/1 endpoints want one (RFC 9113 section 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let fields = headers.get_all(header::COOKIE);
+    if fields.iter().nth(1).is_none() {
+        return;
+    }
+    let joined = fields.iter().map(HeaderValue::as_bytes).collect::<Vec<_>>().join(&b"; "[..]);
+    if let Ok(value) = HeaderValue::from_bytes(&joined) {
+        headers.insert(header::COOKIE, value);
+    }
+}
+
+fn rebuild_forwarded(headers: &mut HeaderMap, context: &RequestContext, downstream: &Downstream) {
+    let host = headers.get(header::HOST).cloned();
+    headers.insert(REAL_IP, real_ip(context, downstream));
+    append(headers, FORWARDED_FOR, &downstream.peer_ip);
+    append(headers, header::FORWARDED, &forwarded_element(context, host.as_ref()));
+    headers.entry(FORWARDED_PROTO).or_insert(HeaderValue::from_static(if context.secure { "https" } else { "http" }));
+    headers.entry(FORWARDED_PORT).or_insert_with(|| downstream.local_port.clone());
+    if let Some(host) = host {
+        headers.entry(FORWARDED_HOST).or_insert(host);
+    }
+}
+
+fn real_ip(context: &RequestContext, downstream: &Downstream) -> HeaderValue {
+    if context.client_ip == context.peer.ip().to_canonical() {
+        return downstream.peer_ip.clone();
+    }
+    address_value(context.client_ip)
+}
+
+/// An address as a field value.
+pub fn address_value(address: IpAddr) -> HeaderValue {
+    HeaderValue::try_from(address.to_string()).expect("an address is digits, letters, dots and colons")
+}
+
+/// Adds to the list in the first field of this name, as a proxy does (RFC 9110 section 5.3 allows joining).
+fn append(headers: &mut HeaderMap, name: HeaderName, element: &HeaderValue) {
+    let fields = headers.get_all(&name);
+    let mut list = fields.iter().map(HeaderValue::as_bytes).collect::<Vec<_>>();
+    if list.is_empty() {
+        headers.insert(name, element.clone());
+        return;
+    }
+    list.push(element.as_bytes());
+    let joined = list.join(&b", "[..]);
+    if let Ok(value) = HeaderValue::from_bytes(&joined) {
+        headers.insert(name, value);
+    }
+}
+
+/// One element of RFC 7239's `Forwarded`.
+fn forwarded_element(context: &RequestContext, host: Option<&HeaderValue>) -> HeaderValue {
+    let mut text = String::with_capacity(64);
+    let proto = if context.secure { "https" } else { "http" };
+    let written = match context.peer.ip().to_canonical() {
+        IpAddr::V4(address) => write!(text, "for={address};proto={proto}"),
+        IpAddr::V6(address) => write!(text, "for=\"[{address}]\";proto={proto}"),
+    };
+    debug_assert!(written.is_ok(), "writing to a String cannot fail");
+    if let Some(host) = host.and_then(|host| host.to_str().ok()).filter(|host| !host.contains(['"', '\\'])) {
+        text.push_str(";host=\"");
+        text.push_str(host);
+        text.push('"');
+    }
+    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("for=unknown"))
+}

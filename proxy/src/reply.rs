@@ -2,7 +2,9 @@
 //!
 //! The same token is in the reply's `x-waypost-reason` header, the metric label, the access log and the docs.
 
-use http::StatusCode;
+use bytes::Bytes;
+use http::header::HeaderName;
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
 /// Why Waypost answered by itself, or could not pass an answer on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -115,4 +117,106 @@ impl Cause {
             Cause::Middleware => StatusCode::OK,
         }
     }
+
+    /// One sentence for the person at the other end.
+    pub const fn explanation(self) -> &'static str {
+        match self {
+            Cause::NoRoute => "no route matches this request",
+            Cause::NoEndpoint => "no endpoint of the service is available",
+            Cause::ConnectFailed => "no connection to an endpoint",
+            Cause::AttemptTimeout => "the endpoint did not answer in time",
+            Cause::RequestTimeout => "the time for this request is over",
+            Cause::UpstreamReset => "the endpoint closed the connection before it answered",
+            Cause::UpstreamInvalid => "the endpoint's answer is not valid HTTP",
+            Cause::Overloaded => "the service has as many requests in flight as it may",
+            Cause::BadRequest => "the request is malformed or ambiguous",
+            Cause::UriTooLong => "the request target is too long",
+            Cause::HeadersTooLarge => "the request's header fields are too large",
+            Cause::HeaderTimeout => "the request's head did not arrive in time",
+            Cause::BodyTimeout => "the request's body did not arrive in time",
+            Cause::UnsupportedCoding => "the only transfer coding understood is chunked",
+            Cause::ExpectationFailed => "the only expectation understood is 100-continue",
+            Cause::MethodNotAllowed => "this method is not forwarded",
+            Cause::Misdirected => "this connection's certificate does not cover the host",
+            Cause::Redirect => "see the location",
+            Cause::Middleware => "answered on the way",
+        }
+    }
+
+    /// The gRPC status code that says the same: 4 deadline exceeded, 8 resource exhausted, 12 unimplemented, 14
+    /// unavailable, 3 invalid argument.
+    const fn grpc_status(self) -> &'static str {
+        match self {
+            Cause::AttemptTimeout | Cause::RequestTimeout => "4",
+            Cause::Overloaded => "8",
+            Cause::NoRoute => "12",
+            Cause::BadRequest | Cause::UriTooLong | Cause::HeadersTooLarge => "3",
+            _ => "14",
+        }
+    }
+}
+
+/// The field that carries the reason token.
+pub const REASON: HeaderName = HeaderName::from_static("x-waypost-reason");
+
+/// A reply of our own. A gRPC client gets its error as trailers in the head, with status 14, "unavailable", so that
+/// it understands (gRPC over HTTP/2, "Responses").
+pub fn invent(cause: Cause, speaks_grpc: GrpcClient) -> Response<Bytes> {
+    match speaks_grpc {
+        GrpcClient::Yes => grpc_reply(cause),
+        GrpcClient::No => plain_reply(cause),
+    }
+}
+
+/// Whether the client expects gRPC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GrpcClient {
+    /// The request's content type is `application/grpc`.
+    Yes,
+    /// It is something else.
+    No,
+}
+
+impl GrpcClient {
+    /// Reads the request's content type.
+    pub fn of(headers: &HeaderMap) -> GrpcClient {
+        let content_type = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+        if content_type.is_some_and(|value| value.starts_with(b"application/grpc")) {
+            GrpcClient::Yes
+        } else {
+            GrpcClient::No
+        }
+    }
+}
+
+/// Sends the client to the same URL over https.
+pub fn redirect_to_https(location: HeaderValue) -> Response<Bytes> {
+    let mut response = plain_reply(Cause::Redirect);
+    response.headers_mut().insert(header::LOCATION, location);
+    response
+}
+
+fn plain_reply(cause: Cause) -> Response<Bytes> {
+    let status = cause.status();
+    let text = format!("{} {}: {}\n", status.as_u16(), cause.token(), cause.explanation());
+    let mut response = Response::new(Bytes::from(text));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(REASON, HeaderValue::from_static(cause.token()));
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        // A probe may bring an endpoint back within seconds.
+        headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    response
+}
+
+fn grpc_reply(cause: Cause) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::new());
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert("grpc-status", HeaderValue::from_static(cause.grpc_status()));
+    headers.insert("grpc-message", HeaderValue::from_static(cause.token()));
+    headers.insert(REASON, HeaderValue::from_static(cause.token()));
+    response
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 use waypost_config::service as config;
 
 use super::connect::Target;
@@ -40,6 +41,8 @@ pub struct Live {
     pub drained: AtomicBool,
     /// Asks for an early probe.
     pub suspect: Arc<Notify>,
+    /// Cancelled when the endpoint was removed and its drain time is over.
+    pub removed: CancellationToken,
     /// Its figures.
     pub metrics: Arc<EndpointMetrics>,
 }

@@ -17,7 +17,7 @@ use super::balancer::{self, Balancer, Position, Slot};
 use super::endpoint::{Endpoint, InFlight};
 use super::health::State;
 use super::retry_budget::RetryBudget;
-use super::sticky::{ClientIpPins, CookiePins, Pin, Transport};
+use super::sticky::{ClientConnection, ClientIpPins, CookiePins, Pin, ProcessKey};
 use super::hash_key;
 use crate::context::RequestContext;
 use crate::telemetry::metrics::ServiceMetrics;
@@ -44,11 +44,11 @@ pub struct Live {
     /// Where round robin stands.
     pub position: Arc<Position>,
     /// How many retries it bears.
-    pub budget: RetryBudget,
+    pub budget: Arc<RetryBudget>,
     /// Pins by client address.
     pub client_pins: Option<Arc<ClientIpPins>>,
     /// Requests in flight over all endpoints.
-    pub in_flight: AtomicUsize,
+    pub in_flight: Arc<AtomicUsize>,
     /// Its figures.
     pub metrics: Arc<ServiceMetrics>,
 }
@@ -69,6 +69,19 @@ pub enum Affinity {
     Cookie(Option<Pin>),
     /// Pinned by address.
     Client(IpAddr, Option<Arc<str>>),
+}
+
+impl Live {
+    /// The same state with other pins by address, for a service whose `sticky` has changed.
+    pub fn with_client_pins(&self, client_pins: Option<Arc<ClientIpPins>>) -> Live {
+        Live {
+            position: Arc::clone(&self.position),
+            budget: Arc::clone(&self.budget),
+            client_pins,
+            in_flight: Arc::clone(&self.in_flight),
+            metrics: Arc::clone(&self.metrics),
+        }
+    }
 }
 
 impl Affinity {
@@ -96,10 +109,16 @@ pub struct Admission(Arc<Live>);
 
 impl Service {
     /// A service over these endpoints; `live` is carried over from the generation before or new.
-    pub fn new(name: Arc<str>, config: config::Service, endpoints: Vec<Arc<Endpoint>>, live: Arc<Live>) -> Service {
+    pub fn new(
+        name: Arc<str>,
+        config: config::Service,
+        endpoints: Vec<Arc<Endpoint>>,
+        live: Arc<Live>,
+        process_key: &ProcessKey,
+    ) -> Service {
         let by_name = endpoints.iter().enumerate().map(|(index, endpoint)| (Arc::clone(&endpoint.name), index)).collect();
         let cookie = match &config.sticky {
-            Some(config::Sticky::Cookie(cookie)) => Some(CookiePins::new(&name, cookie)),
+            Some(config::Sticky::Cookie(cookie)) => Some(CookiePins::new(&name, cookie, process_key)),
             _ => None,
         };
         let available = ArcSwap::from_pointee(available(&endpoints, &config, &live));
@@ -178,7 +197,7 @@ impl Service {
     }
 
     /// Pins the client to the endpoint that answered: the `Set-Cookie` to send, if one is needed.
-    pub fn pin(&self, affinity: &Affinity, endpoint: &Endpoint, transport: Transport) -> Option<HeaderValue> {
+    pub fn pin(&self, affinity: &Affinity, endpoint: &Endpoint, connection: ClientConnection) -> Option<HeaderValue> {
         let before = affinity.endpoint();
         match before {
             None => self.live.metrics.sticky("new"),
@@ -189,13 +208,15 @@ impl Service {
             Affinity::None => None,
             Affinity::Client(client, _) => {
                 if let Some(pins) = &self.live.client_pins {
-                    pins.set(*client, &endpoint.name, Instant::now());
+                    pins.set(*client, Arc::clone(&endpoint.name), Instant::now());
                 }
                 None
             }
             Affinity::Cookie(pin) => {
-                let cookie = self.cookie.as_ref()?;
-                cookie.renewal(pin.as_ref(), &endpoint.name, transport, SystemTime::now())
+                let (cookie, now) = (self.cookie.as_ref()?, SystemTime::now());
+                let same = pin.as_ref().filter(|pin| *pin.endpoint == *endpoint.name);
+                let fresh = same.is_some_and(|pin| !cookie.needs_renewal(pin, now));
+                if fresh { None } else { Some(cookie.set_cookie(same, &endpoint.name, connection, now)) }
             }
         }
     }

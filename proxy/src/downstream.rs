@@ -1,0 +1,118 @@
+//! One client connection: who is at its other end, and what it is doing now.
+//!
+//! Owns the facts that all requests of a connection share, formatted once, and its [`Activity`], by which the edge
+//! knows whose turn it is to speak. Never reads or writes.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use http::HeaderValue;
+use tokio_util::sync::CancellationToken;
+
+use crate::tls::{CertificateStore, TlsInfo};
+
+/// A client's connection.
+#[derive(Debug)]
+pub struct Downstream {
+    /// The listener it came in on.
+    pub listener: Arc<str>,
+    /// The socket's other end, or what the PROXY protocol said of it.
+    pub peer: SocketAddr,
+    /// The address it came in on.
+    pub local: SocketAddr,
+    /// What the TLS handshake agreed on; `None` in plain text.
+    pub tls: Option<TlsInfo>,
+    /// The certificates it could have been served with.
+    pub certificates: Option<Arc<CertificateStore>>,
+    /// The peer's address as a header value.
+    pub peer_ip: HeaderValue,
+    /// The port it came in on as a header value.
+    pub local_port: HeaderValue,
+    /// What it is doing.
+    pub activity: Activity,
+    /// Cancelled when upgraded connections must end too.
+    pub closing: CancellationToken,
+}
+
+/// What a connection is doing, and since when. Shared by the socket, which sees bytes, and the exchanges, which know
+/// what they mean.
+#[derive(Debug)]
+pub struct Activity {
+    epoch: Instant,
+    /// Requests between their head and their last response byte.
+    exchanges: AtomicU32,
+    /// Milliseconds since `epoch`: the begin of an unfinished head, or 0 while none has begun.
+    head_since: AtomicU64,
+    /// Milliseconds since `epoch`: the end of the last exchange.
+    idle_since: AtomicU64,
+    requests: AtomicU64,
+}
+
+/// Whose turn it is to speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// The client has said nothing since the last exchange, for so long.
+    Idle(Duration),
+    /// The client has begun a head and not ended it, for so long.
+    Head(Duration),
+    /// An exchange is going on, and has its own limits.
+    Busy,
+}
+
+// All orderings are relaxed: the numbers are read by the connection's own task, at timers that are seconds long.
+impl Activity {
+    /// A connection that has just been accepted.
+    pub fn new(now: Instant) -> Activity {
+        Activity {
+            epoch: now,
+            exchanges: AtomicU32::new(0),
+            head_since: AtomicU64::new(0),
+            idle_since: AtomicU64::new(0),
+            requests: AtomicU64::new(0),
+        }
+    }
+
+    /// Bytes came from the client.
+    pub fn received(&self) {
+        let waiting = self.exchanges.load(Ordering::Relaxed) == 0 && self.head_since.load(Ordering::Relaxed) == 0;
+        if waiting {
+            self.head_since.store(self.now().max(1), Ordering::Relaxed);
+        }
+    }
+
+    /// A head is complete.
+    pub fn begin(&self) {
+        self.head_since.store(0, Ordering::Relaxed);
+        self.exchanges.fetch_add(1, Ordering::Relaxed);
+        self.requests.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The last byte of a response has gone, or will never go.
+    pub fn end(&self) {
+        self.exchanges.fetch_sub(1, Ordering::Relaxed);
+        self.idle_since.store(self.now(), Ordering::Relaxed);
+    }
+
+    /// Whose turn it is.
+    pub fn turn(&self) -> Turn {
+        let since = |millis: &AtomicU64| Duration::from_millis(self.now().saturating_sub(millis.load(Ordering::Relaxed)));
+        if self.exchanges.load(Ordering::Relaxed) > 0 {
+            Turn::Busy
+        } else if self.head_since.load(Ordering::Relaxed) > 0 {
+            Turn::Head(since(&self.head_since))
+        } else {
+            Turn::Idle(since(&self.idle_since))
+        }
+    }
+
+    /// Requests seen so far.
+    pub fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
