@@ -2,4 +2,5 @@
 
 pub mod balancer;
 pub mod health;
+pub mod retry_budget;
 pub mod sticky;
