@@ -117,3 +117,109 @@ fn number(counter: u64) -> u32 {
 fn count(counter: u64) -> u64 {
     counter & u64::from(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use proptest::prelude::*;
+    use waypost_config::value::Percent;
+
+    use super::*;
+
+    fn config(percent: u32, min_per_second: u32) -> Budget {
+        Budget { ratio: Percent(f64::from(percent) / 100.0), min_per_second }
+    }
+
+    fn withdrawn(budget: &RetryBudget, tries: usize, at: u64) -> usize {
+        (0..tries).filter(|_| budget.withdraw(Duration::from_secs(at))).count()
+    }
+
+    fn deposited(budget: &RetryBudget, requests: usize, at: u64) {
+        (0..requests).for_each(|_| budget.deposit(Duration::from_secs(at)));
+    }
+
+    #[test]
+    fn quiet_service_may_retry_a_few_times_each_second() {
+        let budget = RetryBudget::new(&config(20, 3));
+        assert_eq!([withdrawn(&budget, 9, 0), withdrawn(&budget, 9, 0), withdrawn(&budget, 9, 1)], [3, 0, 3]);
+    }
+
+    #[test]
+    fn busy_service_may_retry_its_share_of_ten_seconds() {
+        let budget = RetryBudget::new(&config(20, 0));
+        deposited(&budget, 100, 5);
+        assert_eq!([withdrawn(&budget, 15, 5), withdrawn(&budget, 15, 14)], [15, 5]);
+        assert_eq!(withdrawn(&budget, 15, 15), 0, "the requests are too long ago");
+    }
+
+    #[test]
+    fn no_ratio_and_no_minimum_means_no_retry() {
+        let budget = RetryBudget::new(&config(0, 0));
+        deposited(&budget, 100, 0);
+        assert_eq!(withdrawn(&budget, 10, 0), 0);
+    }
+
+    #[test]
+    fn other_config_keeps_what_was_counted() {
+        let budget = RetryBudget::new(&config(10, 0));
+        deposited(&budget, 100, 0);
+        assert_eq!(withdrawn(&budget, 100, 0), 10);
+        budget.reconfigure(&config(50, 0));
+        assert_eq!(withdrawn(&budget, 100, 0), 40);
+    }
+
+    #[test]
+    fn no_deposit_is_lost_under_concurrency() {
+        let budget = RetryBudget::new(&config(100, 0));
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| deposited(&budget, 1000, 0));
+            }
+        });
+        assert_eq!(withdrawn(&budget, 5000, 0), 4000);
+    }
+
+    /// The same rule over plain lists of the seconds in which something happened.
+    #[derive(Default)]
+    struct Model {
+        requests: Vec<u64>,
+        paid: Vec<u64>,
+        free: Vec<u64>,
+    }
+
+    impl Model {
+        fn withdraw(&mut self, config: &Budget, now: u64) -> bool {
+            let recent = |seconds: &[u64]| seconds.iter().filter(|second| **second + 10 > now).count();
+            let free = self.free.iter().filter(|second| **second == now).count();
+            if free < config.min_per_second as usize {
+                self.free.push(now);
+                return true;
+            }
+            let allowed = (recent(&self.paid) + 1) as f64 <= config.ratio.0 * recent(&self.requests) as f64;
+            self.paid.extend(allowed.then_some(now));
+            allowed
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn budget_agrees_with_the_model(
+            percent in prop_oneof![Just(0_u32), Just(25), Just(50), Just(100)],
+            min_per_second in 0_u32..4,
+            steps in prop::collection::vec((0_u64..40, 0_usize..20, 0_usize..8), 1..60),
+        ) {
+            let config = config(percent, min_per_second);
+            let (budget, mut model, mut now) = (RetryBudget::new(&config), Model::default(), 0);
+            for (pause, requests, retries) in steps {
+                // Mostly the same second or the next, sometimes far beyond the window.
+                now += pause.saturating_sub(25);
+                deposited(&budget, requests, now);
+                model.requests.extend(vec![now; requests]);
+                for _ in 0..retries {
+                    prop_assert_eq!(budget.withdraw(Duration::from_secs(now)), model.withdraw(&config, now));
+                }
+            }
+        }
+    }
+}
