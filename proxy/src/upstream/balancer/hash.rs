@@ -81,3 +81,83 @@ fn slot_at(address: &SocketAddr) -> usize {
         SocketAddr::V4(_) => unreachable!("every address on the ring comes from `address`"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+    use waypost_config::service::Balancer as Kind;
+
+    use super::super::tests::{balancer, slots};
+    use super::super::{Slot, build, members};
+    use super::*;
+
+    fn keys(count: u64) -> impl Iterator<Item = u64> {
+        (0..count).map(|key| key.wrapping_mul(0x9E37_79B9_7F4A_7C15))
+    }
+
+    fn names(fleet: &[Slot], count: u64) -> Vec<Arc<str>> {
+        let balancer = build(Kind::Hash, fleet.to_vec(), &Arc::default());
+        keys(count).map(|key| Arc::clone(&fleet[balancer.pick(key, &|_| true).unwrap()].name)).collect()
+    }
+
+    #[test]
+    fn share_on_the_ring_follows_the_weight() {
+        let balancer = balancer(Kind::Hash, &[1, 1, 2]);
+        let mut counts = [0_u64; 3];
+        keys(40_000).for_each(|key| counts[balancer.pick(key, &|_| true).unwrap()] += 1);
+        for (count, expected) in counts.into_iter().zip([10_000, 10_000, 20_000]) {
+            assert!(count.abs_diff(expected) < expected / 4, "{counts:?}");
+        }
+    }
+
+    #[test]
+    fn order_of_the_slots_does_not_matter() {
+        let fleet = slots(&[1, 2, 3, 4]);
+        let reversed: Vec<_> = fleet.iter().rev().cloned().collect();
+        assert_eq!(names(&fleet, 2000), names(&reversed, 2000));
+    }
+
+    #[test]
+    fn heavy_fleet_is_scaled_to_fit() {
+        assert_eq!(halvings(&members(slots(&[1; 5000]))), 0);
+        assert_eq!(halvings(&members(slots(&[100; 50]))), 0);
+        assert_eq!(halvings(&members(slots(&[1000; 50]))), 3);
+        assert_eq!(halvings(&members(slots(&[u32::MAX; 3]))), 21);
+        assert!(halvings(&members(slots(&[1; 9000]))) < u32::BITS);
+    }
+
+    #[test]
+    fn keys_of_a_closed_slot_spread_over_the_others() {
+        let balancer = balancer(Kind::Hash, &[1; 5]);
+        let mut moved = [0; 5];
+        for key in keys(10_000) {
+            let home = balancer.pick(key, &|_| true).unwrap();
+            let next = balancer.pick(key, &|index| index != 0).unwrap();
+            if home == 0 {
+                moved[next] += 1;
+            } else {
+                assert_eq!(home, next);
+            }
+        }
+        assert!(moved[0] == 0 && moved[1..].iter().all(|count| *count > 100), "{moved:?}");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+        #[test]
+        fn removing_one_moves_only_its_keys(
+            weights in prop::collection::vec(1_u32..=5, 2..12),
+            gone in any::<prop::sample::Index>(),
+        ) {
+            let fleet = slots(&weights);
+            let gone = gone.index(fleet.len());
+            let mut rest = fleet.clone();
+            let removed = rest.remove(gone);
+            for (before, after) in names(&fleet, 500).into_iter().zip(names(&rest, 500)) {
+                prop_assert!(before == after || before == removed.name, "{} moved to {}", before, after);
+            }
+        }
+    }
+}

@@ -57,3 +57,35 @@ impl Balancer for Random {
         if open(share.index) { Some(share.index) } else { self.among_open(open) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use waypost_config::service::Balancer as Kind;
+
+    use super::super::tests::balancer;
+
+    #[track_caller]
+    fn check(open: &[bool], expected: [usize; 4]) {
+        fastrand::seed(42);
+        let balancer = balancer(Kind::Random, &[1, 2, 3, 4]);
+        let mut counts = [0_usize; 4];
+        for _ in 0..10_000 {
+            counts[balancer.pick(0, &|index| open[index]).unwrap()] += 1;
+        }
+        for (count, expected) in counts.into_iter().zip(expected) {
+            assert!(count.abs_diff(expected) <= expected / 10, "{counts:?} for {open:?}");
+        }
+    }
+
+    #[test]
+    fn shares_follow_the_weights() {
+        check(&[true; 4], [1000, 2000, 3000, 4000]);
+    }
+
+    #[test]
+    fn share_of_a_closed_slot_spreads_by_weight() {
+        // Its 3000 among weights 1, 2 and 4.
+        check(&[true, true, false, true], [1428, 2857, 0, 5714]);
+        check(&[true, false, false, false], [10_000, 0, 0, 0]);
+    }
+}

@@ -132,3 +132,135 @@ fn lay_out(weights: &[u64]) -> Vec<u32> {
     }
     turns
 }
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use proptest::prelude::*;
+    use waypost_config::service::Balancer as Kind;
+
+    use super::super::tests::{balancer, slots};
+    use super::super::{build, members};
+    use super::*;
+
+    /// The greatest deviation from the ideal over all prefixes of two periods, in turns times the sum of weights.
+    fn worst_deviation(weights: &[u32], turns: &[u32]) -> u64 {
+        let sum: u64 = weights.iter().map(|weight| u64::from(*weight)).sum();
+        let mut counts = vec![0_u64; weights.len()];
+        let mut worst = 0;
+        for (now, member) in (1_u64..).zip(turns.iter().chain(turns)) {
+            counts[*member as usize] += 1;
+            let off = |(count, weight): (&u64, &u32)| (count * sum).abs_diff(u64::from(*weight) * now);
+            worst = worst.max(counts.iter().zip(weights).map(off).max().unwrap());
+        }
+        worst
+    }
+
+    fn laid_out(weights: &[u32]) -> Vec<u32> {
+        sequence(&weights.iter().map(|weight| u64::from(*weight)).collect::<Vec<_>>())
+    }
+
+    fn counts(weights: &[u32], picks: impl IntoIterator<Item = usize>) -> Vec<u64> {
+        let mut counts = vec![0; weights.len()];
+        picks.into_iter().for_each(|index| counts[index] += 1);
+        counts
+    }
+
+    #[track_caller]
+    fn check(weights: &[u32], expected: &[usize]) {
+        let balancer = balancer(Kind::RoundRobin, weights);
+        let picks: Vec<_> = expected.iter().map(|_| balancer.pick(0, &|_| true).unwrap()).collect();
+        assert_eq!(picks, expected, "{weights:?}");
+    }
+
+    #[test]
+    fn turns_are_spread_not_bunched() {
+        check(&[1], &[0, 0]);
+        check(&[7, 7, 7], &[0, 1, 2, 0, 1, 2]);
+        check(&[2, 1], &[0, 1, 0, 0, 1, 0]);
+        check(&[5, 1, 1], &[0, 0, 1, 0, 0, 2, 0]);
+        check(&[500, 0, 500], &[0, 2, 0, 2]);
+    }
+
+    #[test]
+    fn equal_weights_need_one_turn_each() {
+        assert_eq!(laid_out(&[1000; 5000]).len(), 5000);
+    }
+
+    #[test]
+    fn nobody_is_off_by_a_turn_where_the_smooth_rule_is() {
+        let weights = [20, 3, 3, 1, 1, 20, 20, 1, 3, 3, 1, 2, 1, 20];
+        assert!(worst_deviation(&weights, &laid_out(&weights)) < 99);
+    }
+
+    #[test]
+    fn longest_period_is_bounded_and_leaves_nobody_out() {
+        let weights: Vec<u32> = (0..5000).map(|index| 1 + index * 7919 % 1000).collect();
+        let turns = laid_out(&weights);
+        assert!(turns.len() as u64 <= LONGEST_PERIOD + 5000, "{}", turns.len());
+        let counts = counts(&weights, turns.iter().map(|member| *member as usize));
+        let sum: u64 = weights.iter().map(|weight| u64::from(*weight)).sum();
+        for (count, weight) in counts.iter().zip(&weights) {
+            let ideal = u64::from(*weight) * turns.len() as u64 / sum;
+            assert!((1..=ideal + 1).contains(count) && count + 2 > ideal, "{count} for {ideal}");
+        }
+    }
+
+    #[test]
+    fn position_survives_a_rebuild() {
+        let position = Arc::new(Position::default());
+        let mut picks = Vec::new();
+        for _ in 0..7 {
+            let balancer = build(Kind::RoundRobin, slots(&[1, 1, 1]), &position);
+            picks.extend((0..2).map(|_| balancer.pick(0, &|_| true).unwrap()));
+        }
+        assert_eq!(picks, [0, 1, 2].repeat(5)[..14]);
+    }
+
+    #[test]
+    fn closed_slot_leaves_the_others_their_proportions() {
+        let weights = [1, 1, 1, 1];
+        let balancer = balancer(Kind::RoundRobin, &weights);
+        let picks = (0..300).map(|_| balancer.pick(0, &|index| index != 1).unwrap());
+        assert_eq!(counts(&weights, picks), [100, 0, 100, 100]);
+    }
+
+    #[test]
+    fn rare_slot_is_found_when_it_alone_is_open() {
+        let balancer = balancer(Kind::RoundRobin, &[1000, 1, 999]);
+        assert_eq!(balancer.pick(0, &|index| index == 1), Some(1));
+    }
+
+    #[test]
+    fn shares_are_exact_under_concurrency() {
+        let weights = [5, 3, 1];
+        let balancer = balancer(Kind::RoundRobin, &weights);
+        // 4 threads, 9001 tickets: not a whole number of periods.
+        let picks: Vec<usize> = thread::scope(|scope| {
+            let drawn = |count: usize| (0..count).map(|_| balancer.pick(0, &|_| true).unwrap()).collect::<Vec<_>>();
+            let threads: Vec<_> = [2250, 2250, 2250, 2251].map(|count| scope.spawn(move || drawn(count))).into();
+            threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+        });
+        for (count, weight) in counts(&weights, picks).into_iter().zip(weights) {
+            assert!((count * 9).abs_diff(u64::from(weight) * 9001) < 9, "{count} for {weight}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nobody_is_ever_a_turn_off_its_share(
+            weights in prop_oneof![
+                prop::collection::vec(1_u32..=12, 1..30),
+                prop::collection::vec(1_u32..=1000, 1..8),
+                prop::collection::vec(prop_oneof![Just(1_u32), Just(20), Just(1000)], 1..16),
+            ]
+        ) {
+            let sum: u64 = weights.iter().map(|weight| u64::from(*weight)).sum();
+            let turns = laid_out(&weights);
+            prop_assert!(worst_deviation(&weights, &turns) < sum);
+            prop_assert_eq!(turns.len() as u64 * weights.iter().fold(0, |a, b| gcd(a, u64::from(*b))), sum);
+            prop_assert_eq!(members(slots(&weights)).len(), weights.len());
+        }
+    }
+}

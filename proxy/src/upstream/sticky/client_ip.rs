@@ -85,10 +85,85 @@ fn make_room(shard: &mut Shard, now: Instant, ttl: Duration) {
     }
     let mut excess = shard.len() / CLEARED_PART;
     let mut uses: Vec<Instant> = shard.values().map(|pinned| pinned.last_use).collect();
-    let (_, oldest, _) = uses.select_nth_unstable(excess);
+    let (_, oldest, _) = uses.select_nth_unstable(excess - 1);
     shard.retain(|_, pinned| {
         let goes = excess > 0 && pinned.last_use <= *oldest;
         excess -= usize::from(goes);
         !goes
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[track_caller]
+    fn check(pinned: &str, asked: &str, found: Option<&str>) {
+        let pins = ClientIpPins::new(MINUTE);
+        let now = Instant::now();
+        pins.set(ip(pinned), "web-1".into(), now);
+        assert_eq!(pins.get(ip(asked), now).as_deref(), found, "{pinned} pinned, {asked} asked");
+    }
+
+    #[test]
+    fn client_is_its_address_or_its_ipv6_network() {
+        check("192.0.2.1", "192.0.2.1", Some("web-1"));
+        check("192.0.2.1", "::ffff:192.0.2.1", Some("web-1"));
+        check("192.0.2.1", "192.0.2.2", None);
+        check("2001:db8::1", "2001:db8::ffff:0:2", Some("web-1"));
+        check("2001:db8::1", "2001:db8:0:1::1", None);
+        check("::1", "192.0.2.1", None);
+    }
+
+    #[test]
+    fn pin_ends_when_unused_and_use_prolongs_it() {
+        let pins = ClientIpPins::new(MINUTE);
+        let start = Instant::now();
+        pins.set(ip("192.0.2.1"), "web-1".into(), start);
+        assert!(pins.get(ip("192.0.2.1"), start + MINUTE).is_some());
+        assert!(pins.get(ip("192.0.2.1"), start + 2 * MINUTE).is_some());
+        assert!(pins.get(ip("192.0.2.1"), start + 4 * MINUTE).is_none());
+        assert!(pins.get(ip("192.0.2.1"), start + 2 * MINUTE).is_none(), "it is gone for good");
+    }
+
+    #[test]
+    fn later_pin_takes_the_place_of_the_former() {
+        let pins = ClientIpPins::new(MINUTE);
+        let now = Instant::now();
+        pins.set(ip("192.0.2.1"), "web-1".into(), now);
+        pins.set(ip("192.0.2.1"), "web-2".into(), now);
+        assert_eq!(pins.get(ip("192.0.2.1"), now).as_deref(), Some("web-2"));
+    }
+
+    #[test]
+    fn flood_of_addresses_costs_the_oldest_pins_not_memory() {
+        let pins = ClientIpPins::new(MINUTE);
+        let start = Instant::now();
+        let client = |number: u32| IpAddr::from(number.to_be_bytes());
+        let at = |number: u32| start + Duration::from_micros(number.into());
+        let endpoint: Arc<str> = "web-1".into();
+        let flood = 150_000_u32;
+        for number in 0..flood {
+            pins.set(client(number), Arc::clone(&endpoint), at(number));
+        }
+        let kept: usize = pins.shards.iter().map(|shard| shard.lock().len()).sum();
+        assert!((MOST_CLIENTS * 3 / 4..=MOST_CLIENTS).contains(&kept), "{kept}");
+        assert!((flood - 50_000..flood).all(|number| pins.get(client(number), at(flood)).is_some()));
+        assert!((0..1000).all(|number| pins.get(client(number), at(flood)).is_none()));
+    }
+
+    #[test]
+    fn flood_within_one_instant_is_bounded_too() {
+        let pins = ClientIpPins::new(MINUTE);
+        let now = Instant::now();
+        (0..120_000_u32).for_each(|number| pins.set(IpAddr::from(number.to_be_bytes()), "web-1".into(), now));
+        let kept: usize = pins.shards.iter().map(|shard| shard.lock().len()).sum();
+        assert!((MOST_CLIENTS * 3 / 4..=MOST_CLIENTS).contains(&kept), "{kept}");
+    }
 }

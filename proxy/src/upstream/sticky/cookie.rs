@@ -271,3 +271,225 @@ fn unix_seconds(time: SystemTime) -> u64 {
 fn four_bytes(seconds: u64) -> [u8; 4] {
     u32::try_from(seconds).unwrap_or(u32::MAX).to_be_bytes()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use waypost_config::value::Secret;
+
+    use super::*;
+
+    const NOON: u64 = 1_800_000_000;
+
+    fn at(seconds: u64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    fn config(secrets: &[&str]) -> StickyCookie {
+        StickyCookie {
+            cookie: "wp".to_owned(),
+            secrets: secrets.iter().map(|secret| Secret::from(*secret)).collect(),
+            max_idle: waypost_config::value::Duration::seconds(3600),
+            max_age: waypost_config::value::Duration::seconds(7200),
+            same_site: SameSite::Lax,
+            path: "/".to_owned(),
+            domain: None,
+        }
+    }
+
+    fn pins(secrets: &[&str]) -> CookiePins {
+        CookiePins::new("shop", &config(secrets), &ProcessKey([7; 32]))
+    }
+
+    /// `wp=value`, as the client would send it back.
+    fn issued(pins: &CookiePins, pin: Option<&Pin>, now: u64) -> String {
+        let cookie = pins.set_cookie(pin, "web-1", ClientConnection::Plain, at(now));
+        cookie.to_str().unwrap().split(';').next().unwrap().to_owned()
+    }
+
+    fn request<F: AsRef<[u8]>>(fields: &[F]) -> HeaderMap {
+        fields.iter().map(|field| (COOKIE, HeaderValue::from_bytes(field.as_ref()).unwrap())).collect()
+    }
+
+    fn opened(pins: &CookiePins, cookie: &str, now: u64) -> Option<Pin> {
+        pins.open(&request(&[cookie]), at(now))
+    }
+
+    #[test]
+    fn pin_is_found_wherever_it_stands() {
+        let pins = pins(&["s"]);
+        let ours = issued(&pins, None, NOON);
+        let found = |fields: &[String]| pins.open(&request(fields), at(NOON)).map(|pin| pin.endpoint);
+        let cases = [
+            vec![ours.clone()],
+            vec![format!("a=1; {ours}; b=2")],
+            vec![format!("a=1;{ours};b=2")],
+            vec!["a=1".to_owned(), format!("  {ours}  ")],
+            vec!["wp=garbage".to_owned(), format!("wp=; wp; {ours}")],
+            vec![format!("xwp=1; wpx=2; {ours}; wp=AAAA")],
+        ];
+        for case in cases {
+            assert_eq!(found(&case).as_deref(), Some("web-1"), "{case:?}");
+        }
+    }
+
+    #[test]
+    fn garbage_counts_as_absent() {
+        let pins = pins(&["s"]);
+        let long = format!("wp={}", "A".repeat(4000));
+        let other_version = issued(&pins, None, NOON).replacen("wp=A", "wp=B", 1);
+        for cookie in ["", "wp", "wp=", "wp=A", "wp=%00", "wp=AQ==", &long, &other_version] {
+            assert_eq!(opened(&pins, cookie, NOON), None, "{cookie}");
+        }
+    }
+
+    #[test]
+    fn value_is_worth_nothing_elsewhere() {
+        let ours = issued(&pins(&["s"]), None, NOON);
+        let other_service = CookiePins::new("blog", &config(&["s"]), &ProcessKey([7; 32]));
+        let other_name =
+            CookiePins::new("shop", &StickyCookie { cookie: "pw".to_owned(), ..config(&["s"]) }, &ProcessKey([7; 32]));
+        assert_eq!(opened(&other_service, &ours, NOON), None);
+        assert_eq!(opened(&other_name, &ours.replacen("wp=", "pw=", 1), NOON), None);
+        assert_eq!(opened(&pins(&["t"]), &ours, NOON), None);
+        assert_eq!(opened(&pins(&[]), &ours, NOON), None);
+    }
+
+    #[test]
+    fn process_key_serves_while_no_secret_is_configured() {
+        let config = config(&[]);
+        let key = ProcessKey::generate();
+        let ours = issued(&CookiePins::new("shop", &config, &key), None, NOON);
+        assert!(opened(&CookiePins::new("shop", &config, &key), &ours, NOON).is_some());
+        assert_eq!(opened(&CookiePins::new("shop", &config, &ProcessKey::generate()), &ours, NOON), None);
+    }
+
+    #[test]
+    fn old_secret_opens_and_is_renewed_with_the_first() {
+        let old = issued(&pins(&["old"]), None, NOON);
+        let rotated = pins(&["new", "old"]);
+        let pin = opened(&rotated, &old, NOON).unwrap();
+        assert!(rotated.needs_renewal(&pin, at(NOON)));
+        let new = issued(&rotated, Some(&pin), NOON);
+        let pin = opened(&pins(&["new"]), &new, NOON).unwrap();
+        assert!(!rotated.needs_renewal(&pin, at(NOON)));
+    }
+
+    #[test]
+    fn pin_ends_by_idling_and_by_age() {
+        let pins = pins(&["s"]);
+        let alive = |cookie: &str, now: u64| opened(&pins, cookie, now).is_some();
+        let first = issued(&pins, None, NOON);
+        assert!(alive(&first, NOON + 3600) && !alive(&first, NOON + 3601));
+        assert!(alive(&first, NOON - 100), "a clock that is behind");
+        let pin = opened(&pins, &first, NOON + 3600);
+        let renewed = issued(&pins, pin.as_ref(), NOON + 3600);
+        assert!(alive(&renewed, NOON + 7200) && !alive(&renewed, NOON + 7201));
+    }
+
+    #[test]
+    fn renewal_is_due_after_a_quarter_of_the_idle_time() {
+        let pins = pins(&["s"]);
+        let due = |pin: &Pin, now: u64| pins.needs_renewal(pin, at(now));
+        let pin = opened(&pins, &issued(&pins, None, NOON), NOON).unwrap();
+        assert!(!due(&pin, NOON + 900) && due(&pin, NOON + 901));
+        // Its age ends it before idling could.
+        let late = opened(&pins, &issued(&pins, Some(&pin), NOON + 3600), NOON + 3600).unwrap();
+        assert!(!due(&late, NOON + 7000));
+    }
+
+    #[test]
+    fn another_endpoint_begins_a_new_age() {
+        let pins = pins(&["s"]);
+        let pin = opened(&pins, &issued(&pins, None, NOON), NOON).unwrap();
+        let moved = pins.set_cookie(Some(&pin), "web-2", ClientConnection::Plain, at(NOON + 600));
+        let moved = pins.open(&request(&[moved]), at(NOON + 600)).unwrap();
+        assert_eq!((moved.endpoint.as_str(), moved.issued), ("web-2", NOON + 600));
+        let same = opened(&pins, &issued(&pins, Some(&pin), NOON + 600), NOON + 600).unwrap();
+        assert_eq!((same.issued, same.renewed), (NOON, NOON + 600));
+    }
+
+    #[test]
+    fn set_cookie_has_the_attributes_of_the_config() {
+        let attributes = |config: &StickyCookie, pin: Option<&Pin>, connection| {
+            let pins = CookiePins::new("shop", config, &ProcessKey([7; 32]));
+            let cookie = pins.set_cookie(pin, "web-1", connection, at(NOON));
+            cookie.to_str().unwrap().split_once("; ").unwrap().1.to_owned()
+        };
+        let plain = config(&["s"]);
+        let aged = Pin { endpoint: "web-1".to_owned(), issued: NOON - 7000, renewed: NOON - 1000, current: true };
+        let special = StickyCookie {
+            same_site: SameSite::None,
+            path: "/app;\u{7}é".to_owned(),
+            domain: Some("shop.example".to_owned()),
+            ..config(&["s"])
+        };
+        let cases = [
+            (&plain, None, ClientConnection::Plain, "Max-Age=3600; Path=/; SameSite=Lax; HttpOnly"),
+            (&plain, None, ClientConnection::Tls, "Max-Age=3600; Path=/; SameSite=Lax; HttpOnly; Secure"),
+            (&plain, Some(&aged), ClientConnection::Plain, "Max-Age=200; Path=/; SameSite=Lax; HttpOnly"),
+            (
+                &special,
+                None,
+                ClientConnection::Tls,
+                "Max-Age=3600; Path=/app; Domain=shop.example; SameSite=None; HttpOnly; Secure",
+            ),
+        ];
+        for (config, pin, connection, expected) in cases {
+            assert_eq!(attributes(config, pin, connection), expected);
+        }
+    }
+
+    #[track_caller]
+    fn check_strip(before: &[&str], after: &[&str]) {
+        let mut headers = request(before);
+        headers.insert("x-other", HeaderValue::from_static("wp=1"));
+        pins(&["s"]).strip(&mut headers);
+        let left: Vec<_> = headers.get_all(COOKIE).iter().map(|field| field.to_str().unwrap()).collect();
+        assert_eq!(left, after, "{before:?}");
+        assert_eq!(headers["x-other"], "wp=1");
+    }
+
+    #[test]
+    fn strip_leaves_other_cookies_byte_for_byte() {
+        check_strip(&[], &[]);
+        check_strip(&["wp=1"], &[]);
+        check_strip(&["wp=1;"], &[]);
+        check_strip(&["a=1;  b = \"2\" ;c"], &["a=1;  b = \"2\" ;c"]);
+        check_strip(&["wp=1; a=1;  b=2"], &["a=1;  b=2"]);
+        check_strip(&["a=1; wp=1;  b=2"], &["a=1;  b=2"]);
+        check_strip(&["a=1; wp=1"], &["a=1"]);
+        check_strip(&["wp=1; a=1; wp=2"], &["a=1"]);
+        check_strip(&["xwp=1; wpx=1; WP=1; a=wp=1"], &["xwp=1; wpx=1; WP=1; a=wp=1"]);
+        check_strip(&["a=1", "wp=1", "b=2; wp=1", "c=3"], &["a=1", "b=2", "c=3"]);
+        check_strip(&["wp=1", "wp=2"], &[]);
+    }
+
+    proptest! {
+        #[test]
+        fn forged_bits_never_open(byte in any::<prop::sample::Index>(), bit in 0_u32..8) {
+            let pins = pins(&["s", "t"]);
+            let cookie = issued(&pins, None, NOON);
+            let mut sealed = URL_SAFE_NO_PAD.decode(&cookie[3..]).unwrap();
+            let byte = byte.index(sealed.len());
+            sealed[byte] ^= 1 << bit;
+            let forged = format!("wp={}", URL_SAFE_NO_PAD.encode(sealed));
+            prop_assert_eq!(opened(&pins, &forged, NOON), None);
+        }
+
+        #[test]
+        fn any_bytes_are_survived(field in prop::collection::vec(prop_oneof![0x20_u8..0x7f, 0x80..=0xff_u8], 0..600)) {
+            let field = [b"wp=".as_slice(), &field].concat();
+            prop_assert_eq!(pins(&["s"]).open(&request(&[&field]), at(NOON)), None);
+            pins(&["s"]).strip(&mut request(&[&field]));
+        }
+
+        #[test]
+        fn what_was_sealed_opens(name in "[a-z0-9.é-]{0,200}", issued in 0..=u64::from(u32::MAX)) {
+            let pins = pins(&["s"]);
+            let cookie = pins.set_cookie(None, &name, ClientConnection::Plain, at(issued));
+            let pin = pins.open(&request(&[cookie]), at(issued)).unwrap();
+            prop_assert_eq!(pin, Pin { endpoint: name, issued, renewed: issued, current: true });
+        }
+    }
+}
