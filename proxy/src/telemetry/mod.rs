@@ -2,6 +2,8 @@
 //!
 //! A leaf: it knows no other room, only `waypost_config::telemetry`. Others hold its handles.
 
+pub mod access_log;
+pub mod logging;
 pub mod metrics;
 
 mod family;

@@ -1,0 +1,133 @@
+//! The bounded way from the workers to the writer.
+//!
+//! A channel would wake the writer for each record; here it is woken once a batch, so that a worker pays for a lock
+//! that is held for one push, and seldom for a system call.
+
+use std::mem;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
+use prometheus::IntCounter;
+
+use super::Record;
+
+/// How long the writer lets a batch grow. A line is in the file at most this and one write later.
+const LINGER: Duration = Duration::from_millis(50);
+
+/// The writer does not linger over more records than this.
+const BATCH: usize = 1_024;
+
+/// How long the writer waits before it tries a failed write again.
+const RETRY: Duration = Duration::from_millis(100);
+
+pub(super) struct Queue {
+    state: Mutex<State>,
+    /// There is something to do for the writer.
+    work: Condvar,
+    /// The writer is gone.
+    gone: Condvar,
+    capacity: usize,
+    dropped: IntCounter,
+}
+
+#[derive(Default)]
+struct State {
+    records: Vec<Record>,
+    reopen: bool,
+    closed: bool,
+    finished: bool,
+}
+
+impl State {
+    fn urgent(&self) -> bool {
+        self.reopen || self.closed
+    }
+}
+
+/// What the writer wants of its next turn.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Want {
+    /// Records.
+    Records,
+    /// Only a pause: earlier lines could not be written yet. Records stay here, where they are bounded.
+    Pause,
+}
+
+/// What the writer has to do, beside writing what it was given.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// Nothing.
+    Write,
+    /// Open the file anew afterwards.
+    Reopen,
+    /// End afterwards.
+    Close,
+}
+
+impl Queue {
+    pub(super) fn new(capacity: usize, dropped: IntCounter) -> Queue {
+        Queue { state: Mutex::default(), work: Condvar::new(), gone: Condvar::new(), capacity, dropped }
+    }
+
+    pub(super) fn push(&self, record: Record) {
+        let mut state = self.state.lock();
+        if state.records.len() >= self.capacity {
+            drop(state);
+            self.dropped.inc();
+            return;
+        }
+        state.records.push(record);
+        let length = state.records.len();
+        drop(state);
+        // The first record starts the writer's linger, the last of a batch ends it.
+        if length == 1 || length == BATCH {
+            self.work.notify_one();
+        }
+    }
+
+    pub(super) fn reopen(&self) {
+        self.state.lock().reopen = true;
+        self.work.notify_one();
+    }
+
+    /// Lets the writer end, and waits until it has, but not longer than `patience`.
+    pub(super) fn close(&self, patience: Duration) {
+        let mut state = self.state.lock();
+        state.closed = true;
+        self.work.notify_one();
+        self.gone.wait_while_for(&mut state, |state| !state.finished, patience);
+    }
+
+    /// The writer's last word.
+    pub(super) fn finish(&self) {
+        self.state.lock().finished = true;
+        self.gone.notify_all();
+    }
+
+    /// Waits for something to do and moves the records, if any, into the empty `batch`.
+    pub(super) fn take(&self, want: Want, batch: &mut Vec<Record>) -> Turn {
+        let mut state = self.state.lock();
+        match want {
+            Want::Records => self.gather(&mut state),
+            Want::Pause => self.wait(&mut state, RETRY, |state| !state.urgent()),
+        }
+        if want == Want::Records || state.closed {
+            mem::swap(&mut state.records, batch);
+        }
+        match (state.closed, mem::take(&mut state.reopen)) {
+            (true, _) => Turn::Close,
+            (false, true) => Turn::Reopen,
+            (false, false) => Turn::Write,
+        }
+    }
+
+    fn gather(&self, state: &mut MutexGuard<'_, State>) {
+        self.work.wait_while(state, |state| state.records.is_empty() && !state.urgent());
+        self.wait(state, LINGER, |state| state.records.len() < BATCH && !state.urgent());
+    }
+
+    fn wait(&self, state: &mut MutexGuard<'_, State>, limit: Duration, condition: impl Fn(&State) -> bool) {
+        let deadline = Instant::now() + limit;
+        while condition(state) && !self.work.wait_until(state, deadline).timed_out() {}
+    }
+}
