@@ -87,11 +87,11 @@ impl Router {
     /// Compiles the routes of one listener. The index of a route is its place in the file, and the answer of
     /// [`find`](Router::find).
     pub fn new<'a>(routes: impl IntoIterator<Item = (usize, &'a Route)>) -> Result<Router, RouteError> {
-        let mut router = Router::default();
+        let mut built = Router::default();
         for (index, route) in routes {
-            router.insert(index, route).map_err(|problem| RouteError { route: index, problem })?;
+            built.insert(index, route).map_err(|problem| RouteError { route: index, problem })?;
         }
-        Ok(router)
+        Ok(built)
     }
 
     /// Index of the route that the request belongs to.
@@ -144,6 +144,8 @@ fn parent(host: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use std::slice::from_ref;
+
     use http::{HeaderMap, Method, Uri};
     use serde_json::{Value, json};
 
@@ -157,8 +159,8 @@ mod tests {
     /// Routes are `conditions` as in the config; a request is `GET http://host/path?query` with fields.
     #[track_caller]
     fn find(conditions: &[Value], request: &str, fields: &[(&'static str, &str)]) -> Option<usize> {
-        let routes: Vec<Route> = conditions.iter().cloned().map(route).collect();
-        let router = Router::new(routes.iter().enumerate()).unwrap();
+        let all: Vec<Route> = conditions.iter().cloned().map(route).collect();
+        let router = Router::new(all.iter().enumerate()).unwrap();
         let (method, uri) = request.split_once(' ').unwrap();
         let uri: Uri = uri.parse().unwrap();
         let mut headers = HeaderMap::new();
@@ -177,127 +179,127 @@ mod tests {
 
     /// One route, and whether a plain request belongs to it.
     #[track_caller]
-    fn check(conditions: Value, request: &str, expected: bool) {
-        assert_eq!(find(&[conditions.clone()], request, &[]).is_some(), expected, "{request} for {conditions}");
+    fn check(conditions: &Value, request: &str, expected: bool) {
+        assert_eq!(find(from_ref(conditions), request, &[]).is_some(), expected, "{request} for {conditions}");
     }
 
     /// One route, and whether a request with these fields belongs to it.
     #[track_caller]
-    fn check_fields(conditions: Value, fields: &[(&'static str, &str)], expected: bool) {
-        assert_eq!(find(&[conditions.clone()], "GET http://a.example/", fields).is_some(), expected, "{fields:?}");
+    fn check_fields(conditions: &Value, fields: &[(&'static str, &str)], expected: bool) {
+        assert_eq!(find(from_ref(conditions), "GET http://a.example/", fields).is_some(), expected, "{fields:?}");
     }
 
     #[test]
     fn a_host_is_exact_or_has_one_label_more_than_its_wildcard() {
-        let exact = || json!({ "hosts": ["Shop.example"] });
-        check(exact(), "GET http://shop.example/", true);
-        check(exact(), "GET http://shop.example./", true);
-        check(exact(), "GET http://www.shop.example/", false);
-        check(exact(), "GET /", false);
-        let wildcard = || json!({ "hosts": ["*.shop.example"] });
-        check(wildcard(), "GET http://www.shop.example/", true);
-        check(wildcard(), "GET http://shop.example/", false);
-        check(wildcard(), "GET http://a.b.shop.example/", false);
-        check(wildcard(), "GET http://.shop.example/", false);
-        let address = || json!({ "hosts": ["::1", "192.0.2.1"] });
-        check(address(), "GET http://[::1]/", true);
-        check(address(), "GET http://192.0.2.1/", true);
-        check(json!({}), "GET /", true);
+        let exact = json!({ "hosts": ["Shop.example"] });
+        check(&exact, "GET http://shop.example/", true);
+        check(&exact, "GET http://shop.example./", true);
+        check(&exact, "GET http://www.shop.example/", false);
+        check(&exact, "GET /", false);
+        let wildcard = json!({ "hosts": ["*.shop.example"] });
+        check(&wildcard, "GET http://www.shop.example/", true);
+        check(&wildcard, "GET http://shop.example/", false);
+        check(&wildcard, "GET http://a.b.shop.example/", false);
+        check(&wildcard, "GET http://.shop.example/", false);
+        let address = json!({ "hosts": ["::1", "192.0.2.1"] });
+        check(&address, "GET http://[::1]/", true);
+        check(&address, "GET http://192.0.2.1/", true);
+        check(&json!({}), "GET /", true);
     }
 
     #[test]
     fn a_prefix_holds_by_segment() {
         for prefix in ["/api", "/api/", "/%61pi"] {
-            let under = || json!({ "path_prefix": prefix });
-            check(under(), "GET /api", true);
-            check(under(), "GET /api/", true);
-            check(under(), "GET /api/x/y", true);
-            check(under(), "GET /apifoo", false);
-            check(under(), "GET /api%2Fx", false);
-            check(under(), "GET /x/api", false);
-            check(under(), "GET /", false);
+            let under = json!({ "path_prefix": prefix });
+            check(&under, "GET /api", true);
+            check(&under, "GET /api/", true);
+            check(&under, "GET /api/x/y", true);
+            check(&under, "GET /apifoo", false);
+            check(&under, "GET /api%2Fx", false);
+            check(&under, "GET /x/api", false);
+            check(&under, "GET /", false);
         }
-        check(json!({ "path_prefix": "/" }), "GET /api", true);
-        check(json!({ "path_prefix": "/" }), "OPTIONS *", false);
-        check(json!({ "path_prefix": "/a//b" }), "GET /a//b/c", true);
-        check(json!({ "path_prefix": "/a//b" }), "GET /a/b/c", false);
+        check(&json!({ "path_prefix": "/" }), "GET /api", true);
+        check(&json!({ "path_prefix": "/" }), "OPTIONS *", false);
+        check(&json!({ "path_prefix": "/a//b" }), "GET /a//b/c", true);
+        check(&json!({ "path_prefix": "/a//b" }), "GET /a/b/c", false);
     }
 
     #[test]
     fn a_path_and_a_regex_hold_for_the_whole_path() {
-        let exact = || json!({ "path": "/a/b" });
-        check(exact(), "GET /a/b?c=d", true);
-        check(exact(), "GET /a/b/", false);
-        check(exact(), "GET /a", false);
-        check(json!({ "path": "/café" }), "GET /caf%C3%A9", true);
-        let regex = || json!({ "path_regex": "/v[0-9]+|/v[0-9]+/users" });
-        check(regex(), "GET /v2", true);
-        check(regex(), "GET /v2/users", true);
-        check(regex(), "GET /x/v2", false);
-        check(regex(), "GET /v2/users/7", false);
+        let exact = json!({ "path": "/a/b" });
+        check(&exact, "GET /a/b?c=d", true);
+        check(&exact, "GET /a/b/", false);
+        check(&exact, "GET /a", false);
+        check(&json!({ "path": "/café" }), "GET /caf%C3%A9", true);
+        let regex = json!({ "path_regex": "/v[0-9]+|/v[0-9]+/users" });
+        check(&regex, "GET /v2", true);
+        check(&regex, "GET /v2/users", true);
+        check(&regex, "GET /x/v2", false);
+        check(&regex, "GET /v2/users/7", false);
     }
 
     #[test]
     fn several_words_about_the_path_must_all_hold() {
-        let both = || json!({ "path_prefix": "/api", "path_regex": ".*\\.json" });
-        check(both(), "GET /api/x.json", true);
-        check(both(), "GET /api/x", false);
-        check(both(), "GET /x.json", false);
-        check(json!({ "path": "/a", "path_prefix": "/b" }), "GET /a", false);
+        let both = json!({ "path_prefix": "/api", "path_regex": ".*\\.json" });
+        check(&both, "GET /api/x.json", true);
+        check(&both, "GET /api/x", false);
+        check(&both, "GET /x.json", false);
+        check(&json!({ "path": "/a", "path_prefix": "/b" }), "GET /a", false);
     }
 
     #[test]
     fn a_method_is_taken_literally() {
-        let route = || json!({ "methods": ["GET", "PURGE"] });
-        check(route(), "GET /", true);
-        check(route(), "PURGE /", true);
-        check(route(), "HEAD /", false);
+        let route = json!({ "methods": ["GET", "PURGE"] });
+        check(&route, "GET /", true);
+        check(&route, "PURGE /", true);
+        check(&route, "HEAD /", false);
     }
 
     #[test]
     fn a_header_holds_when_any_of_its_lines_does() {
-        let blue = || json!({ "headers": { "X-Tenant": "blue" } });
-        check_fields(blue(), &[("x-tenant", "blue")], true);
-        check_fields(blue(), &[("x-tenant", "red"), ("x-tenant", "blue")], true);
-        check_fields(blue(), &[("x-tenant", "Blue")], false);
-        check_fields(blue(), &[("x-tenant", "red, blue")], false);
-        check_fields(blue(), &[], false);
-        let any = || json!({ "headers": { "x-tenant": "*" } });
-        check_fields(any(), &[("x-tenant", "")], true);
-        check_fields(any(), &[], false);
+        let blue = json!({ "headers": { "X-Tenant": "blue" } });
+        check_fields(&blue, &[("x-tenant", "blue")], true);
+        check_fields(&blue, &[("x-tenant", "red"), ("x-tenant", "blue")], true);
+        check_fields(&blue, &[("x-tenant", "Blue")], false);
+        check_fields(&blue, &[("x-tenant", "red, blue")], false);
+        check_fields(&blue, &[], false);
+        let any = json!({ "headers": { "x-tenant": "*" } });
+        check_fields(&any, &[("x-tenant", "")], true);
+        check_fields(&any, &[], false);
     }
 
     #[test]
     fn a_cookie_is_found_in_any_cookie_field() {
-        let cookie = || json!({ "cookies": { "beta": "yes" } });
-        check_fields(cookie(), &[("cookie", "a=b; beta=yes;c=d")], true);
-        check_fields(cookie(), &[("cookie", "a=b"), ("cookie", "beta=yes")], true);
-        check_fields(cookie(), &[("cookie", "beta=no; beta=yes")], true);
-        check_fields(cookie(), &[("cookie", "xbeta=yes")], false);
-        check_fields(cookie(), &[("cookie", "beta=yes=")], false);
-        check_fields(cookie(), &[("set-cookie", "beta=yes")], false);
-        check_fields(json!({ "cookies": { "beta": "*" } }), &[("cookie", "beta")], true);
+        let cookie = json!({ "cookies": { "beta": "yes" } });
+        check_fields(&cookie, &[("cookie", "a=b; beta=yes;c=d")], true);
+        check_fields(&cookie, &[("cookie", "a=b"), ("cookie", "beta=yes")], true);
+        check_fields(&cookie, &[("cookie", "beta=no; beta=yes")], true);
+        check_fields(&cookie, &[("cookie", "xbeta=yes")], false);
+        check_fields(&cookie, &[("cookie", "beta=yes=")], false);
+        check_fields(&cookie, &[("set-cookie", "beta=yes")], false);
+        check_fields(&json!({ "cookies": { "beta": "*" } }), &[("cookie", "beta")], true);
     }
 
     #[test]
     fn a_query_parameter_is_compared_decoded() {
-        let query = || json!({ "query": { "full name": "a+b" } });
-        check(query(), "GET /?full%20name=a%2Bb", true);
-        check(query(), "GET /?x=y&full+name=a%2bb", true);
-        check(query(), "GET /?full+name=a+b", false);
-        check(query(), "GET /?full+name=c&full+name=a%2Bb", true);
-        check(query(), "GET /", false);
-        let any = || json!({ "query": { "debug": "*" } });
-        check(any(), "GET /?debug", true);
-        check(any(), "GET /?debug=", true);
-        check(any(), "GET /?debugger=1", false);
-        check(json!({ "query": { "": "*" } }), "GET /?&", false);
+        let query = json!({ "query": { "full name": "a+b" } });
+        check(&query, "GET /?full%20name=a%2Bb", true);
+        check(&query, "GET /?x=y&full+name=a%2bb", true);
+        check(&query, "GET /?full+name=a+b", false);
+        check(&query, "GET /?full+name=c&full+name=a%2Bb", true);
+        check(&query, "GET /", false);
+        let any = json!({ "query": { "debug": "*" } });
+        check(&any, "GET /?debug", true);
+        check(&any, "GET /?debug=", true);
+        check(&any, "GET /?debugger=1", false);
+        check(&json!({ "query": { "": "*" } }), "GET /?&", false);
     }
 
     #[test]
     fn a_client_must_be_in_one_of_the_networks() {
-        check(json!({ "client_ips": ["10.0.0.0/8", "192.0.2.0/24"] }), "GET /", true);
-        check(json!({ "client_ips": ["10.0.0.0/8"] }), "GET /", false);
+        check(&json!({ "client_ips": ["10.0.0.0/8", "192.0.2.0/24"] }), "GET /", true);
+        check(&json!({ "client_ips": ["10.0.0.0/8"] }), "GET /", false);
     }
 
     #[test]
@@ -329,8 +331,8 @@ mod tests {
 
     #[test]
     fn of_equal_routes_the_first_in_the_file_wins_whatever_order_they_come_in() {
-        let routes = [route(json!({ "path": "/a" })), route(json!({ "path": "/a" }))];
-        let router = Router::new(routes.iter().enumerate().rev()).unwrap();
+        let equal = [route(json!({ "path": "/a" })), route(json!({ "path": "/a" }))];
+        let router = Router::new(equal.iter().enumerate().rev()).unwrap();
         let lookup = Lookup {
             host: "",
             path: "/a",

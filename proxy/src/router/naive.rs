@@ -6,7 +6,7 @@ use http::{HeaderMap, Method};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
-use serde_json::{Value, json};
+use serde_json::json;
 use waypost_config::Route;
 use waypost_config::value::HostPattern;
 
@@ -79,7 +79,9 @@ fn routes() -> impl Strategy<Value = Vec<Route>> {
     let route = (hosts, path, priority, conditions).prop_map(|(hosts, mut all, priority, conditions)| {
         all["hosts"] = json!(hosts);
         all["priority"] = json!(priority);
-        conditions.into_iter().for_each(|(key, value): (&str, Value)| all[key] = value);
+        for (key, value) in conditions {
+            all[key] = value;
+        }
         route(all)
     });
     vec(route, 0..24)

@@ -6,6 +6,9 @@
 
 use std::borrow::Cow;
 
+use bytes::Bytes;
+use http::uri::{PathAndQuery, Uri};
+
 /// Why a path is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PathError {
@@ -50,6 +53,18 @@ pub fn normalise(path: &str) -> Result<Cow<'_, str>, PathError> {
         return Err(PathError::HiddenDots);
     }
     if spelled.split('/').any(is_dots) { remove_dot_segments(&spelled).map(Cow::Owned) } else { Ok(spelled) }
+}
+
+/// The same URI with another path, which is in normal form; scheme, authority and query stay. Fails when the URI gets
+/// too long by it (a normal form can be three times as long as the path was), or never had a path (`CONNECT`).
+pub fn replace(uri: &Uri, path: &str) -> http::Result<Uri> {
+    let target = match uri.query() {
+        Some(query) => PathAndQuery::from_maybe_shared(Bytes::from(format!("{path}?{query}"))),
+        None => PathAndQuery::try_from(path),
+    };
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = Some(target?);
+    Ok(Uri::from_parts(parts)?)
 }
 
 /// Every character in its one spelling.
@@ -247,6 +262,27 @@ mod tests {
     }
 
     #[test]
+    fn a_uri_keeps_all_but_its_path() {
+        for (before, after) in [
+            ("/a", "/b/c"),
+            ("/a?x=/a", "/b/c?x=/a"),
+            ("/a?", "/b/c?"),
+            ("https://a.example:8443/a?x", "https://a.example:8443/b/c?x"),
+            ("http://a.example", "http://a.example/b/c"),
+        ] {
+            assert_eq!(replace(&before.parse().unwrap(), "/b/c").unwrap().to_string(), after);
+        }
+    }
+
+    #[test]
+    fn a_normal_form_that_got_too_long_is_an_error() {
+        let path = format!("/{}", "é".repeat(20_000));
+        let uri: Uri = path.parse().unwrap();
+        assert!(replace(&uri, &normalise(&path).unwrap()).is_err());
+        assert!(replace(&"a.example:443".parse().unwrap(), "/a").is_err());
+    }
+
+    #[test]
     fn what_an_upstream_may_read_differently_is_refused() {
         check(&[
             ("a", Err(PathError::NotAbsolute)),
@@ -299,7 +335,7 @@ mod tests {
                 prop_assert!(normal.starts_with('/'));
                 prop_assert!(normal.bytes().all(|byte| byte == b'%' || may_stand_bare(byte)));
                 prop_assert!(!normal.split('/').any(|segment| matches!(segment, "." | "..")));
-                prop_assert!(http::uri::PathAndQuery::try_from(normal.as_ref()).is_ok());
+                prop_assert!(PathAndQuery::try_from(normal.as_ref()).is_ok());
             }
         }
     }
