@@ -83,3 +83,65 @@ fn name(name: &value::HeaderName) -> Result<HeaderName, Problem> {
     let name = HeaderName::from_bytes(name.as_str().as_bytes())?;
     if UNTOUCHABLE.contains(&name) { Err(Problem::Framing(name)) } else { Ok(name) }
 }
+
+#[cfg(test)]
+mod tests {
+    use http::Response;
+    use serde_json::{Value, json};
+
+    use super::super::tests::{context, lines, member, request};
+
+    /// What becomes of `x-a: 1` and `x-b: 1` in a request, and in a response by the same changes.
+    #[track_caller]
+    fn check(changes: &[(&str, Value)], expected: [&[&str]; 2]) {
+        let before = [("x-a", "1"), ("x-b", "1")];
+        let changes = |side: &str| {
+            let named = changes.iter().map(|(verb, fields)| (format!("{side}_{verb}"), fields.clone()));
+            member(json!({ "headers": named.collect::<serde_json::Map<_, _>>() })).unwrap()
+        };
+        let context = context("http://a.example");
+        let mut head = request("/", &before);
+        changes("request").on_request(&mut head, &context);
+        assert_eq!([lines(&head.headers, "x-a"), lines(&head.headers, "x-b")], expected);
+
+        let mut response = Response::new(()).into_parts().0;
+        response.headers = request("/", &before).headers;
+        changes("response").on_response(&mut response, &context);
+        assert_eq!([lines(&response.headers, "x-a"), lines(&response.headers, "x-b")], expected);
+    }
+
+    #[test]
+    fn fields_are_removed_then_set_then_appended() {
+        check(&[], [&["1"], &["1"]]);
+        check(&[("remove", json!(["X-A", "x-missing"]))], [&[], &["1"]]);
+        check(&[("set", json!({ "x-a": "2" }))], [&["2"], &["1"]]);
+        check(&[("append", json!({ "x-a": "2", "x-b": "" }))], [&["1", "2"], &["1", ""]]);
+        check(&[("append", json!({ "x-a": "3" })), ("set", json!({ "x-a": "2" }))], [&["2", "3"], &["1"]]);
+        check(&[("set", json!({ "x-a": "2" })), ("remove", json!(["x-a", "x-b"]))], [&["2"], &[]]);
+    }
+
+    #[test]
+    fn changes_of_one_side_leave_the_other_alone() {
+        let member = member(json!({ "headers": { "response_set": { "x-a": "2" } } })).unwrap();
+        let mut head = request("/", &[("x-a", "1")]);
+        member.on_request(&mut head, &context("http://a.example"));
+        assert_eq!(lines(&head.headers, "x-a"), ["1"]);
+    }
+
+    #[track_caller]
+    fn check_refused(config: &Value, message: &str) {
+        let error = member(json!({ "headers": config })).unwrap_err().to_string();
+        assert_eq!(error, message);
+    }
+
+    #[test]
+    fn what_frames_a_message_or_breaks_a_line_is_refused() {
+        let connection = |name: &str| format!("`{name}` belongs to the connection and can't be changed");
+        check_refused(&json!({ "request_set": { "Content-Length": "0" } }), &connection("content-length"));
+        check_refused(&json!({ "response_append": { "transfer-encoding": "gzip" } }), &connection("transfer-encoding"));
+        check_refused(&json!({ "request_remove": ["connection"] }), &connection("connection"));
+        let value = "`x-a` has a value that no header field can have";
+        check_refused(&json!({ "response_set": { "x-a": "1\r\nx-b: 2" } }), value);
+        check_refused(&json!({ "request_append": { "x-a": "\u{0}" } }), value);
+    }
+}

@@ -126,3 +126,90 @@ fn build(config: &Config) -> Result<Box<dyn Middleware>, Problem> {
         Config::Redirect(config) => Box::new(Redirect::new(config)?),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use http::{HeaderValue, Request};
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// A request's context: over TLS if the URL says `https`.
+    pub(super) fn context(url: &str) -> RequestContext {
+        let uri: http::Uri = url.parse().unwrap();
+        RequestContext {
+            started: Instant::now(),
+            listener: "web".into(),
+            peer: "192.0.2.7:4711".parse().unwrap(),
+            client_ip: "192.0.2.7".parse().unwrap(),
+            secure: uri.scheme_str() == Some("https"),
+            host: uri.host().unwrap_or_default().to_owned(),
+            request_id: HeaderValue::from_static("id"),
+        }
+    }
+
+    /// The head of a request for this target.
+    pub(super) fn request(target: &str, fields: &[(&'static str, &str)]) -> request::Parts {
+        let builder = fields.iter().fold(Request::get(target), |builder, (name, value)| builder.header(*name, *value));
+        builder.body(()).unwrap().into_parts().0
+    }
+
+    /// One middleware as in the config, built.
+    pub(super) fn member(config: Value) -> Result<Box<dyn Middleware>, Problem> {
+        build(&serde_json::from_value(config).unwrap())
+    }
+
+    /// All lines of a field.
+    pub(super) fn lines<'a>(headers: &'a http::HeaderMap, name: &str) -> Vec<&'a str> {
+        headers.get_all(name).iter().map(|value| value.to_str().unwrap()).collect()
+    }
+
+    fn chain(names: &[&str]) -> Result<Chain, BuildError> {
+        let all = json!({
+            "one": { "headers": { "request_append": { "x-seen": "1" }, "response_append": { "x-seen": "1" } } },
+            "two": { "headers": { "request_append": { "x-seen": "2" }, "response_append": { "x-seen": "2" } } },
+            "away": { "redirect": { "regex": "", "to": "/away" } },
+            "broken": { "redirect": { "regex": "", "to": "/", "status": 200 } },
+        });
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        Chain::build(&names, &serde_json::from_value(all).unwrap())
+    }
+
+    #[test]
+    fn requests_go_forward_through_a_chain_and_responses_back() {
+        let chain = chain(&["one", "two"]).unwrap();
+        let context = context("http://a.example");
+        let mut head = request("/", &[]);
+        assert!(matches!(chain.on_request(&mut head, &context), Flow::Continue));
+        assert_eq!(lines(&head.headers, "x-seen"), ["1", "2"]);
+        let mut response = Response::new(()).into_parts().0;
+        chain.on_response(&mut response, &context);
+        assert_eq!(lines(&response.headers, "x-seen"), ["2", "1"]);
+    }
+
+    #[test]
+    fn a_reply_is_seen_by_those_who_saw_the_request() {
+        let chain = chain(&["one", "two", "away", "one"]).unwrap();
+        let mut head = request("/", &[]);
+        let Flow::Reply(reply) = chain.on_request(&mut head, &context("http://a.example")) else { panic!("no reply") };
+        assert_eq!(lines(&head.headers, "x-seen"), ["1", "2"]);
+        assert_eq!(lines(reply.headers(), "x-seen"), ["2", "1"]);
+        assert_eq!(lines(reply.headers(), "location"), ["/away"]);
+    }
+
+    #[test]
+    fn an_empty_chain_lets_everything_pass() {
+        let mut head = request("/", &[]);
+        let flow = chain(&[]).unwrap().on_request(&mut head, &context("http://a.example"));
+        assert!(matches!(flow, Flow::Continue) && head.headers.is_empty());
+    }
+
+    #[test]
+    fn a_chain_that_cannot_be_built_names_the_middleware() {
+        let message = |names: &[&str]| chain(names).unwrap_err().to_string();
+        assert_eq!(message(&["one", "three"]), "there is no middleware `three`");
+        assert_eq!(message(&["one", "broken"]), "middleware `broken`: 200 is not one of 301, 302, 303, 307 and 308");
+    }
+}

@@ -87,3 +87,95 @@ fn port(head: &request::Parts) -> Option<&str> {
     let (_, port) = head.uri.authority().map(http::uri::Authority::as_str).or_else(host)?.rsplit_once(':')?;
     (!port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit())).then_some(port)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::Flow;
+    use super::super::tests::{context, lines, member, request};
+
+    /// Where a client goes that asked for `url`; the request is in origin form, as over HTTP/1.
+    #[track_caller]
+    fn check(regex: &str, to: &str, url: &str, expected: Option<&str>) {
+        let member = member(json!({ "redirect": { "regex": regex, "to": to } })).unwrap();
+        let uri: http::Uri = url.parse().unwrap();
+        let host = uri.authority().unwrap().as_str();
+        let mut head = request(uri.path_and_query().unwrap().as_str(), &[("host", host)]);
+        match member.on_request(&mut head, &context(url)) {
+            Flow::Continue => assert_eq!(None, expected, "{url} by {regex}"),
+            Flow::Reply(reply) => assert_eq!(lines(reply.headers(), "location"), Vec::from_iter(expected), "{url}"),
+        }
+    }
+
+    #[test]
+    fn groups_of_the_whole_url_make_the_target() {
+        let www = ("^https://www\\.(.*)", "https://$1");
+        check(www.0, www.1, "https://www.a.example/b?c=d", Some("https://a.example/b?c=d"));
+        check(www.0, www.1, "http://www.a.example/b", None);
+        check("^http://(?<rest>.*)", "https://${rest}", "http://a.example/b?c", Some("https://a.example/b?c"));
+        check("/old/([^?]*)", "/new/$1/", "http://a.example/old/x/y?q", Some("/new/x/y/"));
+        check("x=(\\d+)", "/$$/$1$2", "http://a.example/?x=12", Some("/$/12"));
+        check("never", "/", "http://a.example/", None);
+    }
+
+    #[test]
+    fn a_port_is_seen_unless_it_is_the_schemes_own() {
+        check("^(.*)/a$", "$1/b", "http://a.example:8080/a", Some("http://a.example:8080/b"));
+        check("^(.*)/a$", "$1/b", "http://a.example:80/a", Some("http://a.example/b"));
+        check("^(.*)/a$", "$1/b", "https://a.example:443/a", Some("https://a.example/b"));
+        check("^(.*)/a$", "$1/b", "https://a.example:80/a", Some("https://a.example:80/b"));
+        check("^(.*)/a$", "$1/b", "http://[::1]:8080/a", Some("http://[::1]:8080/b"));
+        check("^(.*)/a$", "$1/b", "http://[::1]/a", Some("http://[::1]/b"));
+    }
+
+    #[test]
+    fn a_request_in_absolute_form_is_seen_the_same() {
+        let member = member(json!({ "redirect": { "regex": "^(.*)/a$", "to": "$1/b" } })).unwrap();
+        let mut head = request("https://a.example:8443/a", &[]);
+        let Flow::Reply(reply) = member.on_request(&mut head, &context("https://a.example:8443/a")) else {
+            panic!("no reply")
+        };
+        assert_eq!(lines(reply.headers(), "location"), ["https://a.example:8443/b"]);
+    }
+
+    #[test]
+    fn a_redirect_to_itself_is_none() {
+        check("^https?://(.*)", "https://$1", "https://a.example/b", None);
+        check("^https?://(.*)", "https://$1", "http://a.example/b", Some("https://a.example/b"));
+    }
+
+    #[test]
+    fn a_target_is_one_line_of_visible_ascii() {
+        check("x=(.*)", "/$1", "http://a.example/?x=é\\`", Some("/%C3%A9%5C%60"));
+        check("x=(.*)", "/$1", "http://a.example/?x=%0d%0aa:b", Some("/%0d%0aa:b"));
+        check("^", "/a\r\nset-cookie: b", "http://a.example/", Some("/a%0D%0Aset-cookie:%20b"));
+    }
+
+    #[test]
+    fn a_path_cannot_become_a_host() {
+        check("/old(/.*)", "$1", "http://a.example/old//evil.example/", Some("/evil.example/"));
+        check("/old/(.*)", "/$1", "http://a.example/old////evil.example/", Some("/evil.example/"));
+        check("/old(/.*)", "//b.example$1", "http://a.example/old/x", Some("//b.example/x"));
+    }
+
+    #[test]
+    fn the_reply_has_the_status_and_a_small_text() {
+        for status in [301, 302, 303, 307, 308] {
+            let member = member(json!({ "redirect": { "regex": "", "to": "/b", "status": status } })).unwrap();
+            let Flow::Reply(reply) = member.on_request(&mut request("/a", &[]), &context("http://a.example")) else {
+                panic!("no reply")
+            };
+            assert_eq!(reply.status(), status);
+            assert_eq!(lines(reply.headers(), "content-type"), ["text/plain; charset=utf-8"]);
+            assert_eq!(reply.body(), "/b\n");
+        }
+    }
+
+    #[test]
+    fn a_status_that_does_not_redirect_is_refused() {
+        for status in [200, 300, 304, 305, 306, 404] {
+            assert!(member(json!({ "redirect": { "regex": "", "to": "/b", "status": status } })).is_err());
+        }
+    }
+}

@@ -3,12 +3,11 @@
 //! Works on the path in its normal form and by whole segments; the query stays. What was removed is told in
 //! `X-Forwarded-Prefix`, after what an earlier proxy or middleware removed.
 
-use http::uri::{PathAndQuery, Uri};
-use http::{HeaderMap, HeaderName, HeaderValue, request};
+use http::{HeaderMap, HeaderName, HeaderValue, Uri, request};
 
 use super::{Flow, Middleware, Problem};
 use crate::context::RequestContext;
-use crate::router::path::{PathError, normalise};
+use crate::router::path::{PathError, normalise, replace};
 
 const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 
@@ -52,13 +51,7 @@ fn normal_form(prefix: &str) -> Result<String, Problem> {
 fn without(uri: &Uri, prefix: &str) -> Uri {
     let rest = &uri.path()[prefix.len()..];
     let path = if rest.is_empty() { "/" } else { rest };
-    let target = match uri.query() {
-        Some(query) => PathAndQuery::from_maybe_shared(bytes::Bytes::from(format!("{path}?{query}"))),
-        None => PathAndQuery::try_from(path),
-    };
-    let mut parts = uri.clone().into_parts();
-    parts.path_and_query = Some(target.expect("a path stays one when whole segments are cut off its front"));
-    Uri::from_parts(parts).expect("a URI stays one when only its path changes for another")
+    replace(uri, path).expect("whole segments cut off the front of a path leave a shorter path")
 }
 
 fn extend_forwarded(headers: &mut HeaderMap, prefix: &str) {
@@ -66,4 +59,73 @@ fn extend_forwarded(headers: &mut HeaderMap, prefix: &str) {
     let whole = format!("{}{prefix}", earlier.strip_suffix('/').unwrap_or(earlier));
     let value = HeaderValue::try_from(whole).expect("a path in normal form is visible ASCII, as the earlier value is");
     headers.insert(FORWARDED_PREFIX, value);
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::tests::{context, lines, member, request};
+
+    /// What becomes of a target, and what is told about it.
+    #[track_caller]
+    fn check(prefixes: &[&str], target: &str, expected: &str, forwarded: &[&str]) {
+        let member = member(json!({ "strip_prefix": prefixes })).unwrap();
+        let mut head = request(target, &[]);
+        member.on_request(&mut head, &context("http://a.example"));
+        assert_eq!(head.uri.to_string(), expected, "{target} without {prefixes:?}");
+        assert_eq!(lines(&head.headers, "x-forwarded-prefix"), forwarded);
+    }
+
+    #[test]
+    fn whole_segments_are_cut_off_and_told() {
+        check(&["/api"], "/api/x/y", "/x/y", &["/api"]);
+        check(&["/api/"], "/api/x", "/x", &["/api"]);
+        check(&["/api"], "/api", "/", &["/api"]);
+        check(&["/api"], "/api/", "/", &["/api"]);
+        check(&["/api"], "/api//x", "//x", &["/api"]);
+        check(&["/café"], "/caf%C3%A9/x", "/x", &["/caf%C3%A9"]);
+    }
+
+    #[test]
+    fn the_query_and_the_authority_stay() {
+        check(&["/api"], "/api?a=b", "/?a=b", &["/api"]);
+        check(&["/api"], "/api/x?", "/x?", &["/api"]);
+        check(&["/api"], "https://a.example:8443/api/x?a=/api", "https://a.example:8443/x?a=/api", &["/api"]);
+    }
+
+    #[test]
+    fn other_paths_stay() {
+        check(&["/api"], "/apifoo", "/apifoo", &[]);
+        check(&["/api"], "/x/api", "/x/api", &[]);
+        check(&["/api"], "/api%2Fx", "/api%2Fx", &[]);
+        check(&["/"], "/x", "/x", &[]);
+        check(&["/"], "*", "*", &[]);
+        check(&[], "/x", "/x", &[]);
+    }
+
+    #[test]
+    fn the_first_prefix_that_holds_is_cut_off_once() {
+        check(&["/b", "/a", "/a/b"], "/a/b/c", "/b/c", &["/a"]);
+        check(&["/a/b", "/a"], "/a/b/c", "/c", &["/a/b"]);
+        check(&["/a"], "/a/a/a", "/a/a", &["/a"]);
+    }
+
+    #[test]
+    fn an_earlier_prefix_is_extended() {
+        let member = member(json!({ "strip_prefix": ["/v1"] })).unwrap();
+        for (earlier, whole) in [("/api", "/api/v1"), ("/api/", "/api/v1"), ("/", "/v1")] {
+            let mut head = request("/v1/x", &[("x-forwarded-prefix", earlier)]);
+            member.on_request(&mut head, &context("http://a.example"));
+            assert_eq!(lines(&head.headers, "x-forwarded-prefix"), [whole]);
+        }
+    }
+
+    #[test]
+    fn a_prefix_that_no_path_can_have_is_refused() {
+        for prefix in ["api", "", "*", "/%zz", "/.."] {
+            let error = member(json!({ "strip_prefix": [prefix] })).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("`{prefix}` is not a path: ")), "{error}");
+        }
+    }
 }
