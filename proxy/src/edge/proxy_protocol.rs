@@ -1,6 +1,6 @@
 //! Who is behind the load balancer in front of us? The header of the PROXY protocol, versions 1 and 2, inbound.
 //!
-//! A pure parser over the first bytes of a connection (HAProxy's `proxy-protocol.txt`, sections 2.1 and 2.2). Decides
+//! A pure parser over the first bytes of a connection (`proxy-protocol.txt` of `HAProxy`, sections 2.1 and 2.2). Decides
 //! whether they are a whole header, may still become one, or never will. Never reads a socket and never decides whom
 //! to believe: `edge` does.
 
