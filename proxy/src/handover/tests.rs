@@ -218,3 +218,14 @@ async fn file_that_is_no_socket_is_left_alone() {
     assert_eq!(Offer::listen(&path).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_sides_run_as_spawned_tasks() {
+    let (_folder, path) = folder();
+    let offer = Offer::listen(&path).unwrap();
+    let listeners = vec![listener()];
+    let old = tokio::spawn(async move { offer_once(&offer, &keyed(&listeners)).await });
+    let new = tokio::spawn(async move { take(&path).await?.ready().await });
+    new.await.unwrap().unwrap();
+    assert_eq!(old.await.unwrap(), Outcome::TakenOver);
+}
