@@ -13,6 +13,7 @@ pub mod demo;
 pub mod drain;
 pub mod edge;
 pub mod forwarding;
+pub mod handover;
 pub mod middleware;
 pub mod pipeline;
 pub mod reload;
