@@ -51,6 +51,11 @@ pub struct Redirect {
     pub status: u16,
 }
 
+/// The names of the kinds there are, for a reader.
+pub(crate) fn kinds() -> &'static str {
+    "`headers`, `strip_prefix` or `redirect`"
+}
+
 fn default_status() -> u16 {
     308
 }
