@@ -29,8 +29,10 @@ pub(crate) struct Document<'t> {
 struct Node {
     place: Place,
     span: Range<usize>,
-    /// A guess of ours stands here (a corrected key, a stand-in value): mistakes found in it would be our own.
+    /// Its key is a guess of ours: a mistake of its kind is no news.
     guessed: bool,
+    /// A value of ours stands here: mistakes in it would be our own.
+    stands_in: bool,
     /// Keys that were here and were taken out; for a list, any entry at all.
     lost: Vec<String>,
 }
@@ -64,12 +66,7 @@ impl<'t> Document<'t> {
         })
     }
 
-    /// Where a node is.
-    pub(crate) fn place(&self, id: NodeId) -> &Place {
-        &self.nodes[id].place
-    }
-
-    /// Whether a guess stands there, about which nobody wants to hear.
+    /// Whether its key is a guess.
     pub(crate) fn is_guessed(&self, id: NodeId) -> bool {
         self.nodes[id].guessed
     }
@@ -80,36 +77,52 @@ impl<'t> Document<'t> {
         Find { span: node.span.clone(), place: node.place.clone(), complaint, related: None }
     }
 
-    /// The node at a place of the tree as it stands, or the nearest table around it. `None` where the answer would be
-    /// about a guess or about something that was taken out, and has been complained about already.
-    pub(crate) fn locate(&self, place: &Place, part: Part) -> Option<NodeId> {
+    /// A complaint about a place of the tree as it stands, or, where the file does not mention it, about the nearest
+    /// table around it. `None` where it would be about a guess, or about something that was taken out: there has been
+    /// a complaint already.
+    pub(crate) fn complain(&self, place: &Place, part: Part, complaint: Complaint) -> Option<Find> {
+        let (id, exact) = self.locate(place, part)?;
+        let find = self.find(id, complaint);
+        Some(if exact { find } else { Find { place: place.clone(), ..find } })
+    }
+
+    /// The bytes of a place that the file mentions.
+    pub(crate) fn span(&self, place: &Place, part: Part) -> Option<Range<usize>> {
+        let (id, exact) = self.locate(place, part)?;
+        exact.then(|| self.nodes[id].span.clone())
+    }
+
+    fn locate(&self, place: &Place, part: Part) -> Option<(NodeId, bool)> {
         let mut at = (ROOT, ROOT, &self.root);
         for step in place.steps() {
-            match child(at.2, step) {
-                Some(next) => at = next,
-                None if self.has_lost_step(at.1, step) => return None,
-                None => return self.unless_guessed(at.1),
+            let Some(next) = child(at.2, step) else {
+                return (!self.has_lost_step(at.1, step)).then_some((at.1, false));
+            };
+            at = next;
+            if self.nodes[at.1].stands_in {
+                return None;
             }
-            self.unless_guessed(at.1)?;
         }
-        let (key, value, content) = at;
-        let hollow = matches!(content, DeValue::Array(_)) && !self.nodes[value].lost.is_empty();
-        if hollow {
-            return None;
-        }
-        Some(if part == Part::Key { key } else { value })
+        let (key, value, _) = at;
+        let id = if part == Part::Key { key } else { value };
+        let hollow = part == Part::Value && !self.nodes[value].lost.is_empty();
+        (!hollow).then_some((id, true))
     }
 
     /// Names that were in a table and were taken out.
-    pub(crate) fn lost_names(&self, place: &Place) -> &[String] {
+    fn lost_names(&self, place: &Place) -> &[String] {
         let node = self.nodes.iter().find(|node| !node.lost.is_empty() && node.place == *place);
         node.map_or(&[], |node| &node.lost)
     }
 
     /// Whether a name was in a table and was taken out, or the table itself was.
     pub(crate) fn has_lost_name(&self, table: &str, name: &str) -> bool {
-        let lost = |place: &Place, name: &str| self.lost_names(place).iter().any(|lost| lost == name);
-        lost(&Place::root(), table) || lost(&Place::root().key(table), name)
+        self.has_lost_key(&Place::root(), table) || self.has_lost_key(&Place::root().key(table), name)
+    }
+
+    /// Whether a table had a key that was taken out.
+    pub(crate) fn has_lost_key(&self, table: &Place, key: &str) -> bool {
+        self.lost_names(table).iter().any(|lost| lost == key)
     }
 
     /// Takes the node out: a key goes with its value, a value with its key. The root stays.
@@ -147,26 +160,11 @@ impl<'t> Document<'t> {
     pub(crate) fn stand_in(&mut self, table: NodeId, name: &str, value: &'static str) -> bool {
         let Ok(value) = DeValue::parse(value) else { return false };
         let id = self.add(self.nodes[table].place.key(name), self.nodes[table].span.clone());
-        self.nodes[id].guessed = true;
+        self.nodes[id].stands_in = true;
         let Some(DeValue::Table(content)) = value_of(&mut self.root, ROOT, table) else { return false };
         let key = Spanned::new(number_span(id), DeString::from(name.to_owned()));
         content.insert(key, Spanned::new(number_span(id), value.into_inner()));
         true
-    }
-
-    /// The value of a node, when it is a value and a string.
-    pub(crate) fn string(&self, id: NodeId) -> Option<&str> {
-        find_value(&self.root, ROOT, id)?.as_str()
-    }
-
-    /// How many entries a table or a list has.
-    pub(crate) fn names(&self, id: NodeId) -> Vec<(NodeId, String)> {
-        match find_value(&self.root, ROOT, id) {
-            Some(DeValue::Table(table)) => {
-                table.keys().map(|key| (key.span().start, key.get_ref().to_string())).collect()
-            }
-            _ => Vec::new(),
-        }
     }
 
     /// Whether a table had this key, and it was taken out.
@@ -181,12 +179,8 @@ impl<'t> Document<'t> {
         }
     }
 
-    fn unless_guessed(&self, id: NodeId) -> Option<NodeId> {
-        (!self.nodes[id].guessed).then_some(id)
-    }
-
     fn add(&mut self, place: Place, span: Range<usize>) -> NodeId {
-        self.nodes.push(Node { place, span, guessed: false, lost: Vec::new() });
+        self.nodes.push(Node { place, span, guessed: false, stands_in: false, lost: Vec::new() });
         self.nodes.len() - 1
     }
 
@@ -255,19 +249,6 @@ fn child<'a, 't>(value: &'a DeValue<'t>, step: &Step) -> Option<(NodeId, NodeId,
             let value = list.get(*index)?;
             Some((value.span().start, value.span().start, value.get_ref()))
         }
-        _ => None,
-    }
-}
-
-fn find_value<'a, 't>(value: &'a DeValue<'t>, id: NodeId, wanted: NodeId) -> Option<&'a DeValue<'t>> {
-    if id == wanted {
-        return Some(value);
-    }
-    match value {
-        DeValue::Table(table) => {
-            table.values().find_map(|value| find_value(value.get_ref(), value.span().start, wanted))
-        }
-        DeValue::Array(list) => list.iter().find_map(|value| find_value(value.get_ref(), value.span().start, wanted)),
         _ => None,
     }
 }

@@ -133,8 +133,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("token"), "from file\n\n").unwrap();
         let mut expander = Expander { directory: directory.path(), environment: &environment, files: Vec::new() };
-        let expanded = expander.expand(text, place).map_err(|complaint| complaint.message)?;
-        Ok(expanded.unwrap_or_else(|| text.to_owned()))
+        let result = expander.expand(text, place).map_err(|complaint| complaint.message)?;
+        Ok(result.unwrap_or_else(|| text.to_owned()))
     }
 
     #[track_caller]

@@ -11,6 +11,7 @@ use crate::value::{HeaderName, Regex};
 /// One entry of `[middlewares]`: exactly one kind.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
+#[expect(clippy::large_enum_variant, reason = "a handful, made once a load; boxes would be in every reader's way")]
 pub enum Middleware {
     /// Sets, appends and removes header fields.
     Headers(Headers),

@@ -45,7 +45,7 @@ const UNSUPPORTED: &[&str] = &[
     "traefik_names",
 ];
 
-/// Words of Traefik, nginx, HAProxy, Envoy and Caddy, and ours for them.
+/// Words of other proxies, and ours for them. A word may stand for several of ours; the first that is known counts.
 const FOREIGN: &[(&str, &str)] = &[
     ("entrypoint", "listeners"),
     ("entrypoints", "listeners"),
@@ -148,11 +148,20 @@ pub(crate) fn nearest<'a>(word: &str, known: &'a [String]) -> Option<&'a String>
 
 /// `a`, `b` or `c`.
 pub(crate) fn list(words: &[String]) -> String {
+    joined(words, "or")
+}
+
+/// `a`, `b` and `c`.
+pub(crate) fn list_all(words: &[String]) -> String {
+    joined(words, "and")
+}
+
+fn joined(words: &[String], last_by: &str) -> String {
     let quoted: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
     match quoted.split_last() {
         None => "nothing".to_owned(),
         Some((last, [])) => last.clone(),
-        Some((last, rest)) => format!("{} or {last}", rest.join(", ")),
+        Some((last, rest)) => format!("{} {last_by} {last}", rest.join(", ")),
     }
 }
 
