@@ -3,20 +3,33 @@
 //! Owns the types of the TOML file, how a file becomes a [`Config`] and the [`Problem`]s found on the way.
 //! Never knows a runtime type: no socket, no HTTP type, no state.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod document;
+mod expand;
+mod fault;
 pub mod listener;
+pub mod load;
 pub mod middleware;
+mod paths;
+mod place;
+pub mod problem;
 pub mod route;
 pub mod server;
 pub mod service;
 pub mod telemetry;
+mod validate;
 pub mod value;
+mod words;
 
 use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use listener::Listener;
+pub use load::{LoadError, Loaded, load, parse};
 pub use middleware::Middleware;
+pub use problem::{Problem, Problems};
 pub use route::Route;
 pub use server::{Admin, Server};
 pub use service::Service;

@@ -11,6 +11,7 @@ use crate::value::{HeaderName, Regex};
 /// One entry of `[middlewares]`: exactly one kind.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
+#[expect(clippy::large_enum_variant, reason = "a handful, made once a load; boxes would be in every reader's way")]
 pub enum Middleware {
     /// Sets, appends and removes header fields.
     Headers(Headers),
@@ -49,6 +50,11 @@ pub struct Redirect {
     /// 301, 302, 303, 307 or 308.
     #[serde(default = "default_status")]
     pub status: u16,
+}
+
+/// The names of the kinds there are, for a reader.
+pub(crate) fn kinds() -> &'static str {
+    "`headers`, `strip_prefix` or `redirect`"
 }
 
 fn default_status() -> u16 {

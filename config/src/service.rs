@@ -5,7 +5,8 @@
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::value::{ByteSize, Duration, HashKey, Percent, RetryOn, Secret, StatusRange, UpstreamUrl};
 
@@ -67,13 +68,66 @@ pub enum Balancer {
 }
 
 /// `sticky = { cookie = "…" }` or `sticky = { client_ip = "1h" }`.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Sticky {
     /// By a sealed cookie.
     Cookie(StickyCookie),
     /// By the client's address.
     ClientIp(StickyClientIp),
+}
+
+/// Read as one table with all keys of both kinds, so that a mistake in one is found at its own place.
+impl<'de> Deserialize<'de> for Sticky {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Sticky, D::Error> {
+        StickyTable::deserialize(deserializer)?.kind().map_err(D::Error::custom)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StickyTable {
+    cookie: Option<String>,
+    client_ip: Option<Duration>,
+    secrets: Option<Vec<Secret>>,
+    max_idle: Option<Duration>,
+    max_age: Option<Duration>,
+    same_site: Option<SameSite>,
+    path: Option<String>,
+    domain: Option<String>,
+}
+
+impl StickyTable {
+    fn kind(self) -> Result<Sticky, &'static str> {
+        match (&self.cookie, self.client_ip) {
+            (Some(_), Some(_)) => {
+                Err("a client is kept by cookie or by address, not both; leave `cookie` or `client_ip`")
+            }
+            (None, None) => Err("no kind given; write { cookie = \"lb\" } or { client_ip = \"1h\" }"),
+            (None, Some(_)) if self.has_cookie_keys() => {
+                Err("`client_ip` stands alone; leave out what belongs to `cookie`, or write a cookie's name instead")
+            }
+            (None, Some(client_ip)) => Ok(Sticky::ClientIp(StickyClientIp { client_ip })),
+            (Some(_), None) => Ok(Sticky::Cookie(self.cookie())),
+        }
+    }
+
+    fn has_cookie_keys(&self) -> bool {
+        let texts = self.path.is_some() || self.domain.is_some() || self.secrets.is_some();
+        texts || self.max_idle.is_some() || self.max_age.is_some() || self.same_site.is_some()
+    }
+
+    fn cookie(self) -> StickyCookie {
+        StickyCookie {
+            cookie: self.cookie.unwrap_or_default(),
+            secrets: self.secrets.unwrap_or_default(),
+            max_idle: self.max_idle.unwrap_or_else(default_max_idle),
+            max_age: self.max_age.unwrap_or_else(default_max_age),
+            same_site: self.same_site.unwrap_or_default(),
+            path: self.path.unwrap_or_else(default_cookie_path),
+            domain: self.domain,
+        }
+    }
 }
 
 /// Pins held in a sealed cookie.

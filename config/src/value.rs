@@ -103,7 +103,7 @@ impl FromStr for ByteSize {
 impl fmt::Display for ByteSize {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let exact = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
-        match exact.iter().find(|(unit, _)| self.0 >= *unit && self.0 % unit == 0) {
+        match exact.iter().find(|(unit, _)| self.0 >= *unit && self.0.is_multiple_of(*unit)) {
             Some((unit, name)) => write!(formatter, "{}{name}", self.0 / unit),
             None => write!(formatter, "{}B", self.0),
         }
@@ -313,7 +313,7 @@ impl fmt::Display for Method {
 text_value!(Method, "a request method", "GET");
 
 /// RFC 9110 section 5.6.2.
-fn is_token(text: &str) -> bool {
+pub(crate) fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
 
@@ -337,7 +337,9 @@ impl PartialEq for Regex {
 impl FromStr for Regex {
     type Err = String;
     fn from_str(text: &str) -> Result<Regex, String> {
-        regex::Regex::new(text).map(Regex).map_err(|error| error.to_string())
+        regex::Regex::new(text)
+            .map(Regex)
+            .map_err(|error| format!("not a regular expression: {}", regex_reason(&error)))
     }
 }
 
@@ -345,6 +347,13 @@ impl fmt::Display for Regex {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(self.0.as_str())
     }
+}
+
+/// The reason alone: the drawing of it is for a terminal, and there is a drawing of the file already.
+fn regex_reason(error: &regex::Error) -> String {
+    let text = error.to_string();
+    let reason = text.lines().last().unwrap_or_default();
+    reason.trim_start_matches("error: ").to_owned()
 }
 
 text_value!(Regex, "a regular expression", "^/v[0-9]+/");
@@ -439,7 +448,7 @@ impl FromStr for HashKey {
             None if text == "client_ip" => Ok(HashKey::ClientIp),
             None if text == "path" => Ok(HashKey::Path),
             Some(("header", name)) => name.parse().map(HashKey::Header),
-            Some(("cookie", name)) if !name.is_empty() => Ok(HashKey::Cookie(name.to_owned())),
+            Some(("cookie", name)) if is_token(name) => Ok(HashKey::Cookie(name.to_owned())),
             _ => Err("one of `client_ip`, `path`, `header:NAME`, `cookie:NAME`".to_owned()),
         }
     }
