@@ -1,0 +1,42 @@
+# What is done every day; `just` alone lists it. Everything here is plain cargo: read it and run it by hand without just.
+
+_default:
+    @just --list --unsorted
+
+# What must be clean before a commit: format, lints, docs, tests.
+check: fmt-check lint doc test
+
+# Every test of the workspace; `just test -p waypost router` for some of them.
+test *ARGS='--workspace':
+    cargo test --locked {{ ARGS }}
+
+# Brings every file into the one format.
+fmt:
+    cargo fmt --all
+
+fmt-check:
+    cargo fmt --all --check
+
+# Clippy with every warning as an error.
+lint:
+    cargo clippy --workspace --all-targets --locked -- -D warnings
+
+# The documentation of the crates, a broken link as an error.
+doc:
+    RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --workspace --locked
+
+# Licences, banned crates, sources; needs cargo-deny.
+deny:
+    cargo deny --locked check
+
+# Everything on ports of its own, without a file.
+demo:
+    cargo run --release --locked -- demo
+
+# The Compose example, brought up, driven and taken down; needs a Docker engine.
+containers:
+    tests/compose/run
+
+# All that CI does, the container test too.
+ci:
+    .ci/run
