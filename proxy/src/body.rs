@@ -282,6 +282,14 @@ enum Source {
 }
 
 impl ResponseBody {
+    /// No body, and no exchange that would end with it.
+    pub const EMPTY: ResponseBody = ResponseBody { source: Source::Ended, exchange: None };
+
+    /// A body of ours that belongs to no exchange.
+    pub fn unbooked(bytes: Bytes) -> ResponseBody {
+        ResponseBody { source: Source::Reply(bytes), exchange: None }
+    }
+
     /// A body that Waypost made itself.
     pub fn reply(bytes: Bytes, exchange: Box<Exchange>) -> ResponseBody {
         let source = if bytes.is_empty() { Source::Ended } else { Source::Reply(bytes) };

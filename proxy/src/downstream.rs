@@ -9,8 +9,9 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use http::HeaderValue;
-use tokio_util::sync::CancellationToken;
 
+use crate::drain::Lifecycle;
+use crate::telemetry::access_log;
 use crate::tls::{CertificateStore, TlsInfo};
 
 /// A client's connection.
@@ -30,10 +31,12 @@ pub struct Downstream {
     pub peer_ip: HeaderValue,
     /// The port it came in on as a header value.
     pub local_port: HeaderValue,
+    /// The TLS session in the access log's words.
+    pub tls_log: Option<Arc<access_log::Tls>>,
     /// What it is doing.
     pub activity: Activity,
-    /// Cancelled when upgraded connections must end too.
-    pub closing: CancellationToken,
+    /// Knows when upgraded connections must end too.
+    pub lifecycle: Arc<Lifecycle>,
 }
 
 /// What a connection is doing, and since when. Shared by the socket, which sees bytes, and the exchanges, which know

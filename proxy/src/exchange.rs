@@ -15,20 +15,17 @@ use crate::context::RequestContext;
 use crate::downstream::Downstream;
 use crate::reply::Cause;
 use crate::snapshot::{ListenerView, RouteView, Snapshot};
-use crate::telemetry::access_log::{Attempt, Record};
+use crate::telemetry::access_log::{AccessLog, Attempt, Record};
 use crate::telemetry::metrics::RouteMetrics;
+use crate::upstream::Endpoint;
 use crate::upstream::pool::Lease;
 use crate::upstream::service::{Admission, Picked};
 
 /// One request on its way. Boxed, because it travels with the response's body.
 #[derive(Debug)]
 pub struct Exchange {
-    /// The generation it began on.
-    pub snapshot: Arc<Snapshot>,
     /// The connection it came over.
     pub downstream: Arc<Downstream>,
-    /// The listener it came in on, in that generation.
-    pub listener: Arc<ListenerView>,
     /// Who asks.
     pub context: RequestContext,
     /// The route, once found.
@@ -37,6 +34,9 @@ pub struct Exchange {
     pub upload: Option<Arc<Upload>>,
     /// Body bytes sent to the client.
     pub bytes_out: u64,
+    /// Books for requests without a route.
+    unrouted: Arc<RouteMetrics>,
+    access_log: Option<AccessLog>,
     request: RequestLine,
     attempts: Vec<Attempt>,
     admission: Option<Admission>,
@@ -63,18 +63,18 @@ struct RequestLine {
 impl Exchange {
     /// The head is there: the books are opened.
     pub fn begin(
-        snapshot: Arc<Snapshot>,
+        snapshot: &Snapshot,
+        listener: &ListenerView,
         downstream: &Arc<Downstream>,
-        listener: Arc<ListenerView>,
         head: &request::Parts,
         context: RequestContext,
     ) -> Box<Exchange> {
         downstream.activity.begin();
         Box::new(Exchange {
             request: RequestLine::of(head),
-            snapshot,
+            unrouted: Arc::clone(&listener.unrouted),
+            access_log: snapshot.access_log.clone(),
             downstream: Arc::clone(downstream),
-            listener,
             context,
             route: None,
             upload: None,
@@ -116,6 +116,11 @@ impl Exchange {
         }
     }
 
+    /// The endpoint of the last attempt.
+    pub fn endpoint(&self) -> Option<&Endpoint> {
+        self.picked.as_ref().map(|picked| &*picked.endpoint)
+    }
+
     /// An endpoint has answered over this connection.
     pub fn occupy(&mut self, lease: Lease) {
         self.lease = Some(lease);
@@ -150,7 +155,7 @@ impl Exchange {
     }
 
     fn metrics(&self) -> &RouteMetrics {
-        self.route.as_ref().map_or(&self.listener.unrouted, |route| &route.metrics)
+        self.route.as_ref().map_or(&self.unrouted, |route| &route.metrics)
     }
 
     fn bytes_in(&self) -> u64 {
@@ -179,7 +184,7 @@ impl Exchange {
     }
 
     fn log(&mut self, elapsed: Duration) {
-        let Some(log) = self.snapshot.access_log.clone() else { return };
+        let Some(log) = self.access_log.take() else { return };
         let attempts = std::mem::take(&mut self.attempts);
         log.record(Record {
             time: SystemTime::now() - elapsed,

@@ -1,1 +1,171 @@
 //! The life of a request on one page.
+//!
+//! Puts the rooms in a row: context, router, middleware, upstream, forwarding, reply. Decides nothing itself that has
+//! a room of its own, and never fails: whatever goes wrong is a reply with a reason.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http::{Request, Response, StatusCode, header, request, response};
+use hyper::body::{Body, Incoming};
+use hyper::upgrade::OnUpgrade;
+
+use crate::body::{ResponseBody, Upload};
+use crate::context::RequestContext;
+use crate::downstream::Downstream;
+use crate::exchange::Exchange;
+use crate::failover::Failover;
+use crate::{forwarding, framing};
+use crate::middleware::Flow;
+use crate::reply::{self, Cause, GrpcClient};
+use crate::snapshot::{ListenerView, RouteView, Snapshot};
+use crate::tunnel::{Limits, Upgrade};
+use crate::upstream::service::Affinity;
+use crate::upstream::sticky::ClientConnection;
+
+/// What goes back to the client, before it is known how its body ends.
+enum Passed {
+    /// Made by us.
+    Reply(Response<Bytes>, Cause),
+    /// Made by an endpoint.
+    Answer(Response<Incoming>),
+    /// The client and an endpoint leave HTTP together.
+    Upgrade(response::Parts, Upgrade, OnUpgrade),
+}
+
+/// Answers one request of a client.
+pub async fn handle(
+    snapshot: &ArcSwap<Snapshot>,
+    downstream: &Arc<Downstream>,
+    mut request: Request<Incoming>,
+) -> Response<ResponseBody> {
+    let snapshot = snapshot.load_full();
+    let upgrade = Upgrade::wanted(&mut request);
+    let (mut head, body) = request.into_parts();
+    let grpc = GrpcClient::of(&head.headers);
+    let Some(listener) = snapshot.listener(&downstream.listener).cloned() else { return gone(grpc) };
+    let checked = framing::check(&mut head, &listener.config.limits);
+    let host = framing::host(&head);
+    let context = RequestContext::identify(downstream, &head, host, &listener.config.trusted_proxies);
+    let mut exchange = Exchange::begin(&snapshot, &listener, downstream, &head, context);
+    drop(snapshot);
+    let passed = match checked {
+        Ok(()) => pass(&listener, &mut exchange, head, body, upgrade).await,
+        Err(cause) => Err(cause),
+    };
+    match passed {
+        Ok(Passed::Answer(response)) => answer(exchange, response),
+        Ok(Passed::Upgrade(head, upgrade, upstream)) => switch(exchange, head, upgrade, upstream),
+        Ok(Passed::Reply(response, cause)) => invented(exchange, response, cause),
+        Err(cause) => {
+            let response = reply::invent(cause, grpc);
+            let response = shown_to_chain(&exchange, response);
+            invented(exchange, response, cause)
+        }
+    }
+}
+
+/// From the head to the endpoint's answer, or to the reason why there is none.
+async fn pass(
+    listener: &ListenerView,
+    exchange: &mut Exchange,
+    mut head: request::Parts,
+    body: Incoming,
+    upgrade: Option<Upgrade>,
+) -> Result<Passed, Cause> {
+    framing::covered(&exchange.downstream, &head, &exchange.context)?;
+    framing::normalise_path(&mut head)?;
+    if let Some(location) = listener.redirect(&head, &exchange.context) {
+        return Ok(Passed::Reply(reply::redirect_to_https(location), Cause::Redirect));
+    }
+    let route = Arc::clone(listener.find(&head, &exchange.context)?);
+    exchange.routed(&route);
+    if let Flow::Reply(response) = route.chain.on_request(&mut head, &exchange.context) {
+        let cause = if response.status().is_redirection() { Cause::Redirect } else { Cause::Middleware };
+        return Ok(Passed::Reply(response, cause));
+    }
+    exchange.admitted(route.service.admit().ok_or(Cause::Overloaded)?);
+    let affinity = route.service.affinity(&mut head.headers, exchange.context.client_ip);
+    let protocol = upgrade.as_ref().map(|upgrade| upgrade.protocol(&head));
+    forwarding::prepare(&mut head, &exchange.context, &exchange.downstream);
+    if let (Some(upgrade), Some(protocol)) = (&upgrade, protocol) {
+        upgrade.offer(&mut head, protocol);
+    }
+    if upgrade.is_none() && !body.is_end_stream() {
+        exchange.upload = Some(upload(&route, listener, body));
+    }
+    let mut response = Failover::new(exchange, &route, &affinity, head).run(exchange).await?;
+    let upstream = hyper::upgrade::on(&mut response);
+    let (mut head, body) = response.into_parts();
+    let agreed = head.headers.get(header::UPGRADE).cloned();
+    forwarding::prepare_response(&mut head);
+    pin(exchange, &route, &affinity, &mut head);
+    route.chain.on_response(&mut head, &exchange.context);
+    match upgrade {
+        Some(upgrade) if head.status == StatusCode::SWITCHING_PROTOCOLS => {
+            upgrade.accept(&mut head, agreed);
+            Ok(Passed::Upgrade(head, upgrade, upstream))
+        }
+        _ if head.status == StatusCode::SWITCHING_PROTOCOLS => Err(Cause::UpstreamInvalid),
+        _ => Ok(Passed::Answer(Response::from_parts(head, body))),
+    }
+}
+
+/// The client's body, kept for repeats as far as the service's rules say.
+fn upload(route: &RouteView, listener: &ListenerView, body: Incoming) -> Arc<Upload> {
+    let keep = usize::try_from(route.service.config.retry.max_body.0).unwrap_or(usize::MAX);
+    Upload::new(body, keep, listener.config.timeouts.body_idle.0)
+}
+
+/// Keeps the client on the endpoint that answered.
+fn pin(exchange: &Exchange, route: &RouteView, affinity: &Affinity, head: &mut response::Parts) {
+    let Some(endpoint) = exchange.endpoint() else { return };
+    let connection = if exchange.context.secure { ClientConnection::Tls } else { ClientConnection::Plain };
+    if let Some(cookie) = route.service.pin(affinity, endpoint, connection) {
+        head.headers.append(header::SET_COOKIE, cookie);
+    }
+}
+
+fn answer(mut exchange: Box<Exchange>, response: Response<Incoming>) -> Response<ResponseBody> {
+    exchange.answered(response.status(), None);
+    let idle = exchange.route.as_ref().map(|route| route.service.config.timeouts.idle.0).unwrap_or_default();
+    response.map(|body| ResponseBody::upstream(body, idle, exchange))
+}
+
+fn invented(mut exchange: Box<Exchange>, response: Response<Bytes>, cause: Cause) -> Response<ResponseBody> {
+    exchange.answered(response.status(), Some(cause));
+    response.map(|body| ResponseBody::reply(body, exchange))
+}
+
+/// A route's middlewares see what we invent for it, too.
+fn shown_to_chain(exchange: &Exchange, response: Response<Bytes>) -> Response<Bytes> {
+    let Some(route) = &exchange.route else { return response };
+    let (mut head, body) = response.into_parts();
+    route.chain.on_response(&mut head, &exchange.context);
+    Response::from_parts(head, body)
+}
+
+/// The head goes back as HTTP; what follows it is carried by a task of its own, which ends the exchange.
+fn switch(
+    mut exchange: Box<Exchange>,
+    head: response::Parts,
+    upgrade: Upgrade,
+    upstream: OnUpgrade,
+) -> Response<ResponseBody> {
+    exchange.answered(head.status, None);
+    exchange.upgraded();
+    let limits = Limits {
+        idle: exchange.route.as_ref().map(|route| route.service.config.timeouts.idle.0).unwrap_or_default(),
+        closing: exchange.downstream.lifecycle.tunnels_end.clone(),
+        removed: exchange.endpoint().map(|endpoint| endpoint.live.removed.clone()).unwrap_or_default(),
+    };
+    let lifecycle = Arc::clone(&exchange.downstream.lifecycle);
+    lifecycle.tunnels.spawn(upgrade.carry(upstream, exchange, limits));
+    Response::from_parts(head, ResponseBody::EMPTY)
+}
+
+/// The listener was removed, and this connection is being closed.
+fn gone(grpc: GrpcClient) -> Response<ResponseBody> {
+    reply::invent(Cause::Draining, grpc).map(ResponseBody::unbooked)
+}

@@ -43,6 +43,8 @@ pub enum Cause {
     MethodNotAllowed,
     /// A request for a host that the connection's certificate does not cover (RFC 9110 section 15.5.20).
     Misdirected,
+    /// The listener is going away.
+    Draining,
     /// A listener or a middleware sent the client elsewhere.
     Redirect,
     /// A middleware's own answer.
@@ -51,7 +53,7 @@ pub enum Cause {
 
 impl Cause {
     /// Every cause, in the order of the docs.
-    pub const ALL: [Cause; 19] = [
+    pub const ALL: [Cause; 20] = [
         Cause::NoRoute,
         Cause::NoEndpoint,
         Cause::ConnectFailed,
@@ -69,6 +71,7 @@ impl Cause {
         Cause::ExpectationFailed,
         Cause::MethodNotAllowed,
         Cause::Misdirected,
+        Cause::Draining,
         Cause::Redirect,
         Cause::Middleware,
     ];
@@ -93,6 +96,7 @@ impl Cause {
             Cause::ExpectationFailed => "expectation_failed",
             Cause::MethodNotAllowed => "method_not_allowed",
             Cause::Misdirected => "misdirected",
+            Cause::Draining => "draining",
             Cause::Redirect => "redirect",
             Cause::Middleware => "middleware",
         }
@@ -102,7 +106,7 @@ impl Cause {
     pub const fn status(self) -> StatusCode {
         match self {
             Cause::NoRoute => StatusCode::NOT_FOUND,
-            Cause::NoEndpoint | Cause::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
+            Cause::NoEndpoint | Cause::Overloaded | Cause::Draining => StatusCode::SERVICE_UNAVAILABLE,
             Cause::ConnectFailed | Cause::UpstreamReset | Cause::UpstreamInvalid => StatusCode::BAD_GATEWAY,
             Cause::AttemptTimeout | Cause::RequestTimeout => StatusCode::GATEWAY_TIMEOUT,
             Cause::BadRequest => StatusCode::BAD_REQUEST,
@@ -138,6 +142,7 @@ impl Cause {
             Cause::ExpectationFailed => "the only expectation understood is 100-continue",
             Cause::MethodNotAllowed => "this method is not forwarded",
             Cause::Misdirected => "this connection's certificate does not cover the host",
+            Cause::Draining => "this listener is going away",
             Cause::Redirect => "see the location",
             Cause::Middleware => "answered on the way",
         }

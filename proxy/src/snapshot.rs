@@ -38,6 +38,8 @@ pub struct Snapshot {
     pub config: Config,
     /// By name.
     pub listeners: HashMap<Arc<str>, Arc<ListenerView>>,
+    /// Those of the generation before that are gone: their connections may still bring a last request.
+    pub retired: HashMap<Arc<str>, Arc<ListenerView>>,
     /// By name, in file order.
     pub services: IndexMap<Arc<str>, Arc<Service>>,
     /// Where requests are written down, if they are.
@@ -141,11 +143,28 @@ pub fn compile(config: Config, previous: Option<&Snapshot>, ground: &Ground) -> 
     let services = compile_services(&config, previous, ground)?;
     let listeners = compile_listeners(&config, previous, &services, ground)?;
     let access_log = compile_access_log(&config, previous, &ground.metrics)?;
+    let retired = previous.map_or_else(HashMap::new, |previous| retired(previous, &listeners));
     let generation = previous.map_or(1, |previous| previous.generation + 1);
-    Ok(Snapshot { generation, config, listeners, services, access_log })
+    Ok(Snapshot { generation, config, listeners, retired, services, access_log })
 }
 
 impl Snapshot {
+    /// The view of a listener, for its connections.
+    pub fn listener(&self, name: &str) -> Option<&Arc<ListenerView>> {
+        self.listeners.get(name).or_else(|| self.retired.get(name))
+    }
+
+    /// Tells carried-over state of its new settings. Called once, when this snapshot is published.
+    pub fn settle(&self, now: Instant) {
+        for service in self.services.values() {
+            service.live.budget.reconfigure(&service.config.retry.budget);
+            for endpoint in &service.endpoints {
+                endpoint.live.health.reconfigure(service.config.health_check.as_ref(), now);
+            }
+            service.refresh();
+        }
+    }
+
     /// Every endpoint of every service.
     pub fn endpoints(&self) -> impl Iterator<Item = (&Arc<Service>, &Arc<Endpoint>)> {
         self.services.values().flat_map(|service| service.endpoints.iter().map(move |endpoint| (service, endpoint)))
@@ -174,6 +193,14 @@ impl ListenerView {
         let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
         HeaderValue::try_from(format!("https://{host}{port}{path}")).ok()
     }
+}
+
+fn retired(
+    previous: &Snapshot,
+    listeners: &HashMap<Arc<str>, Arc<ListenerView>>,
+) -> HashMap<Arc<str>, Arc<ListenerView>> {
+    let gone = previous.listeners.iter().filter(|(name, _)| !listeners.contains_key(*name));
+    gone.map(|(name, view)| (Arc::clone(name), Arc::clone(view))).collect()
 }
 
 fn compile_services(
@@ -222,12 +249,12 @@ fn service_live(
         return Arc::new(service::Live {
             position: Arc::default(),
             budget: Arc::new(RetryBudget::new(&config.retry.budget)),
+            since: Instant::now(),
             client_pins,
             in_flight: Arc::default(),
             metrics: ground.metrics.service(name),
         });
     };
-    before.live.budget.reconfigure(&config.retry.budget);
     if before.config.sticky == config.sticky {
         return Arc::clone(&before.live);
     }
@@ -282,10 +309,7 @@ fn compile_endpoint(
         service.config.tls == config.tls && service.config.protocol == config.protocol && service.config.pool == config.pool
     };
     let live = match before {
-        Some((_, before)) => {
-            before.live.health.reconfigure(config.health_check.as_ref());
-            Arc::clone(&before.live)
-        }
+        Some((_, before)) => Arc::clone(&before.live),
         None => Arc::new(new_live(service, config, &endpoint.name, ground)),
     };
     let pool = match before.filter(same_connections) {
@@ -298,7 +322,7 @@ fn compile_endpoint(
 fn new_live(service: &str, config: &waypost_config::Service, name: &str, ground: &Ground) -> endpoint::Live {
     endpoint::Live {
         load: Arc::default(),
-        health: Arc::new(Health::new(config.health_check.as_ref(), Instant::now())),
+        health: Arc::new(Health::new(config.health_check.as_ref())),
         drained: false.into(),
         suspect: Arc::new(Notify::new()),
         removed: CancellationToken::new(),

@@ -1,2 +1,182 @@
-//! Who is knocking? Accepting connections, TLS handshakes, limits, the hyper server.
+//! Who is knocking? Listening sockets, the threads that accept from them, and the connections they accept.
+//!
+//! Owns the set of open listeners and the workers. Each worker is a thread with a runtime of its own that accepts
+//! from every listener and keeps what it accepted: a request never changes threads. Never looks into a request.
+
 pub mod proxy_protocol;
+mod connection;
+mod gate;
+mod socket;
+mod worker;
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+
+use crate::drain::Lifecycle;
+use crate::snapshot::Snapshot;
+use crate::telemetry::metrics::Metrics;
+use gate::Gate;
+use worker::Worker;
+
+/// What every connection needs.
+#[derive(Debug, Clone)]
+pub struct Shared {
+    /// What requests read.
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// The books.
+    pub metrics: Arc<Metrics>,
+    /// The phase, and what is in flight.
+    pub lifecycle: Arc<Lifecycle>,
+}
+
+/// The open listeners and the threads behind them.
+#[derive(Debug)]
+pub struct Edge {
+    shared: Shared,
+    workers: Vec<Worker>,
+    open: Mutex<HashMap<Arc<str>, Listener>>,
+}
+
+/// One open listener.
+#[derive(Debug)]
+struct Listener {
+    /// As the file has it; port 0 stays 0 here.
+    wanted: SocketAddr,
+    socket: Arc<TcpListener>,
+    gate: Arc<Gate>,
+}
+
+/// Sockets that are bound and not yet served: all that can fail about a new set of listeners is behind us.
+#[derive(Debug)]
+pub struct Prepared(Vec<(Arc<str>, SocketAddr, Arc<TcpListener>)>);
+
+/// A listener that cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("listener `{name}` cannot listen on {address}: {source}")]
+pub struct BindError {
+    /// Its name in the file.
+    pub name: Arc<str>,
+    /// Its address in the file.
+    pub address: SocketAddr,
+    source: io::Error,
+}
+
+/// Sockets that another process or the service manager opened, by address.
+pub type Inherited<'a> = dyn FnMut(SocketAddr) -> Option<OwnedFd> + 'a;
+
+impl Edge {
+    /// Starts the workers; nothing is open yet.
+    pub fn start(shared: &Shared, workers: usize) -> io::Result<Edge> {
+        let workers = (0..workers).map(|index| Worker::start(index, shared.clone())).collect::<io::Result<_>>()?;
+        Ok(Edge { shared: shared.clone(), workers, open: Mutex::default() })
+    }
+
+    /// Binds what `snapshot` wants and is not open yet. Sockets are kept if the address is the same.
+    pub fn prepare(&self, snapshot: &Snapshot, inherited: &mut Inherited<'_>) -> Result<Prepared, BindError> {
+        let open = self.open.lock();
+        let by_address: HashMap<_, _> = open.values().map(|listener| (listener.wanted, &listener.socket)).collect();
+        let mut prepared = Vec::with_capacity(snapshot.listeners.len());
+        for (name, view) in &snapshot.listeners {
+            let address = view.config.address;
+            let kept = by_address.get(&address).filter(|_| address.port() != 0);
+            let kept = kept.or_else(|| open.get(name).filter(|open| open.wanted == address).map(|open| &open.socket));
+            let socket = match (kept, inherited(address)) {
+                (Some(socket), _) => Arc::clone(socket),
+                (None, Some(descriptor)) => adopt(descriptor).map_err(|source| bind_error(name, address, source))?,
+                (None, None) => bind(address).map_err(|source| bind_error(name, address, source))?,
+            };
+            prepared.push((Arc::clone(name), address, socket));
+        }
+        Ok(Prepared(prepared))
+    }
+
+    /// Opens what is new and closes what is gone; what stays is not touched.
+    pub fn apply(&self, prepared: Prepared) {
+        let mut open = self.open.lock();
+        let mut before = std::mem::take(&mut *open);
+        for (name, wanted, socket) in prepared.0 {
+            let same = before.remove_entry(&name).filter(|(_, listener)| Arc::ptr_eq(&listener.socket, &socket));
+            let listener = match same {
+                Some((_, listener)) => listener,
+                None => self.open(&name, wanted, socket),
+            };
+            open.insert(name, listener);
+        }
+        for (name, listener) in before {
+            tracing::info!(listener = %name, address = %listener.wanted, "listener closed");
+            listener.gate.close();
+        }
+    }
+
+    fn open(&self, name: &Arc<str>, wanted: SocketAddr, socket: Arc<TcpListener>) -> Listener {
+        let gate = Arc::new(Gate::new(Arc::clone(name), self.shared.metrics.listener(name)));
+        for worker in &self.workers {
+            worker.open(&socket, &gate);
+        }
+        let address = socket.local_addr().unwrap_or(wanted);
+        tracing::info!(listener = %name, %address, "listener open");
+        Listener { wanted, socket, gate }
+    }
+
+    /// Closes every listener; connections end after the exchange they are in.
+    pub fn close(&self) {
+        for (_, listener) in self.open.lock().drain() {
+            listener.gate.close();
+        }
+    }
+
+    /// Where each listener is open, by name.
+    pub fn addresses(&self) -> HashMap<Arc<str>, SocketAddr> {
+        let address = |(name, listener): (&Arc<str>, &Listener)| {
+            (Arc::clone(name), listener.socket.local_addr().unwrap_or(listener.wanted))
+        };
+        self.open.lock().iter().map(address).collect()
+    }
+
+    /// Shows every open socket under its configured address, to be handed to another process.
+    pub fn with_sockets<T>(&self, show: impl FnOnce(&[(String, BorrowedFd<'_>)]) -> T) -> T {
+        let sockets: Vec<_> = {
+            let open = self.open.lock();
+            open.values().map(|listener| (listener.wanted, Arc::clone(&listener.socket))).collect()
+        };
+        let shown: Vec<_> = sockets.iter().map(|(address, socket)| (address.to_string(), socket.as_fd())).collect();
+        show(&shown)
+    }
+
+    /// Ends the workers; connections that are still open are cut.
+    pub fn stop(self) {
+        self.close();
+        for worker in self.workers {
+            worker.stop();
+        }
+    }
+}
+
+fn bind_error(name: &Arc<str>, address: SocketAddr, source: io::Error) -> BindError {
+    BindError { name: Arc::clone(name), address, source }
+}
+
+/// Bursts of new connections wait here while workers are busy; the kernel caps it at `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+
+fn bind(address: SocketAddr) -> io::Result<Arc<TcpListener>> {
+    let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
+    // A restart must not wait for the connections of the process before to leave TIME_WAIT.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(Arc::new(socket.into()))
+}
+
+fn adopt(descriptor: OwnedFd) -> io::Result<Arc<TcpListener>> {
+    let socket = TcpListener::from(descriptor);
+    socket.set_nonblocking(true)?;
+    Ok(Arc::new(socket))
+}

@@ -63,6 +63,20 @@ pub fn status_of(status: StatusCode, headers: &HeaderMap) -> u16 {
     }
 }
 
+/// The label of retries for this reason.
+pub fn token(on: RetryOn) -> &'static str {
+    match on {
+        RetryOn::ConnectFailure => "connect_failure",
+        RetryOn::Reset => "reset",
+        RetryOn::Timeout => "timeout",
+        RetryOn::Status(502) => "502",
+        RetryOn::Status(503) => "503",
+        RetryOn::Status(504) => "504",
+        RetryOn::Status(500..) => "5xx",
+        RetryOn::Status(_) => "4xx",
+    }
+}
+
 /// The wait before the attempt that follows attempt number `attempt`: full jitter, `chance` between 0 and 1.
 pub fn backoff(policy: &Backoff, attempt: u32, chance: f64) -> Duration {
     let doubled = policy.base.saturating_mul(2_u32.saturating_pow(attempt.saturating_sub(1)));

@@ -16,6 +16,7 @@ use waypost_config::service as config;
 use super::balancer::{self, Balancer, Position, Slot};
 use super::endpoint::{Endpoint, InFlight};
 use super::health::State;
+use super::retry::Failed;
 use super::retry_budget::RetryBudget;
 use super::sticky::{ClientConnection, ClientIpPins, CookiePins, Pin, ProcessKey};
 use super::hash_key;
@@ -45,6 +46,8 @@ pub struct Live {
     pub position: Arc<Position>,
     /// How many retries it bears.
     pub budget: Arc<RetryBudget>,
+    /// The moment the budget counts from.
+    pub since: Instant,
     /// Pins by client address.
     pub client_pins: Option<Arc<ClientIpPins>>,
     /// Requests in flight over all endpoints.
@@ -77,6 +80,7 @@ impl Live {
         Live {
             position: Arc::clone(&self.position),
             budget: Arc::clone(&self.budget),
+            since: self.since,
             client_pins,
             in_flight: Arc::clone(&self.in_flight),
             metrics: Arc::clone(&self.metrics),
@@ -148,6 +152,20 @@ impl Service {
         let admission = Admission(Arc::clone(&self.live));
         let full = self.config.max_in_flight.is_some_and(|max| before >= max);
         if full { None } else { Some(admission) }
+    }
+
+    /// Counts a request towards what retries may follow.
+    pub fn deposit(&self) {
+        self.live.budget.deposit(self.live.since.elapsed());
+    }
+
+    /// Whether the budget has room for one more retry. What was not sent has burdened nobody and costs nothing.
+    pub fn bears_retry(&self, failed: Failed) -> bool {
+        let bears = !failed.sent || self.live.budget.withdraw(self.live.since.elapsed());
+        if !bears {
+            self.live.metrics.retry_budget_exhausted.inc();
+        }
+        bears
     }
 
     /// Where this client was before; takes the sticky cookie out of the request.

@@ -1,0 +1,179 @@
+//! A client's socket as hyper reads and writes it: plain or TLS, counted, and watched for whose turn it is.
+//!
+//! Owns the bytes that were read to find out what the client speaks. Never interprets them.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
+
+use crate::downstream::Downstream;
+use crate::telemetry::metrics::ListenerMetrics;
+
+/// A TCP connection of which the first bytes may have been read already.
+#[derive(Debug)]
+pub(super) struct Wire {
+    tcp: TcpStream,
+    read_ahead: Bytes,
+}
+
+impl Wire {
+    pub(super) fn new(tcp: TcpStream) -> Wire {
+        Wire { tcp, read_ahead: Bytes::new() }
+    }
+
+    pub(super) fn tcp(&self) -> &TcpStream {
+        &self.tcp
+    }
+
+    /// Reads until `enough` says so, keeping everything to be read again. The end of the stream ends it, too.
+    pub(super) async fn look_ahead<T>(&mut self, mut enough: impl FnMut(&[u8]) -> Option<T>) -> io::Result<Option<T>> {
+        let mut seen = BytesMut::from(&self.read_ahead[..]);
+        loop {
+            if let Some(found) = enough(&seen) {
+                self.read_ahead = seen.freeze();
+                return Ok(Some(found));
+            }
+            seen.reserve(1024);
+            if self.tcp.read_buf(&mut seen).await? == 0 {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Throws away the first bytes of what was read ahead.
+    pub(super) fn skip(&mut self, count: usize) {
+        self.read_ahead.advance(count);
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.read_ahead.is_empty() {
+            return Pin::new(&mut self.tcp).poll_read(cx, buffer);
+        }
+        let length = self.read_ahead.len().min(buffer.remaining());
+        buffer.put_slice(&self.read_ahead.split_to(length));
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.tcp).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.tcp).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.tcp.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_shutdown(cx)
+    }
+}
+
+/// Plain text or TLS.
+#[derive(Debug)]
+pub(super) enum Stream {
+    Plain(Wire),
+    Tls(Box<TlsStream<Wire>>),
+}
+
+/// What hyper gets.
+#[derive(Debug)]
+pub(super) struct Socket {
+    stream: Stream,
+    downstream: Arc<Downstream>,
+    metrics: Arc<ListenerMetrics>,
+}
+
+impl Socket {
+    pub(super) fn new(stream: Stream, downstream: Arc<Downstream>, metrics: Arc<ListenerMetrics>) -> Socket {
+        Socket { stream, downstream, metrics }
+    }
+
+    fn sent(&self, result: &Poll<io::Result<usize>>) {
+        if let Poll::Ready(Ok(length)) = result {
+            self.metrics.bytes_sent.inc_by(*length as u64);
+        }
+    }
+}
+
+/// Runs one method of whichever stream it is.
+macro_rules! each {
+    ($socket:expr, $stream:ident => $call:expr) => {
+        match &mut $socket.stream {
+            Stream::Plain(stream) => {
+                let $stream = Pin::new(stream);
+                $call
+            }
+            Stream::Tls(stream) => {
+                let $stream = Pin::new(&mut **stream);
+                $call
+            }
+        }
+    };
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(each!(self, stream => stream.poll_read(cx, buffer)))?;
+        let length = buffer.filled().len() - before;
+        if length > 0 {
+            self.downstream.activity.received();
+            self.metrics.bytes_received.inc_by(length as u64);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let result = each!(self, stream => stream.poll_write(cx, bytes));
+        self.sent(&result);
+        result
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let result = each!(self, stream => stream.poll_write_vectored(cx, slices));
+        self.sent(&result);
+        result
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match &self.stream {
+            Stream::Plain(stream) => stream.is_write_vectored(),
+            Stream::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self, stream => stream.poll_flush(cx))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self, stream => stream.poll_shutdown(cx))
+    }
+}

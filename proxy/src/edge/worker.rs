@@ -1,0 +1,108 @@
+//! A thread that accepts connections and serves them, from the first byte to the last.
+//!
+//! Owns a runtime. All workers accept from the same sockets, so none of a socket's waiting connections is lost when a
+//! listener, or the process, goes away.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+
+use super::gate::Gate;
+use super::{Shared, connection};
+use crate::upstream::pool;
+
+/// A thread with its runtime.
+#[derive(Debug)]
+pub(super) struct Worker {
+    opened: mpsc::UnboundedSender<Opened>,
+    thread: JoinHandle<()>,
+}
+
+/// A listener to accept from.
+struct Opened {
+    socket: std::net::TcpListener,
+    gate: Arc<Gate>,
+}
+
+/// How long to leave the sockets alone when no descriptors are left: each attempt would fail again at once.
+const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
+
+impl Worker {
+    pub(super) fn start(index: usize, shared: Shared) -> io::Result<Worker> {
+        let (opened, openings) = mpsc::unbounded_channel();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let run = move || {
+            pool::use_shard(index);
+            runtime.block_on(serve(openings, shared));
+        };
+        let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(run)?;
+        Ok(Worker { opened, thread })
+    }
+
+    pub(super) fn open(&self, socket: &std::net::TcpListener, gate: &Arc<Gate>) {
+        match socket.try_clone() {
+            // A worker lives as long as the edge that sends to it.
+            Ok(socket) => drop(self.opened.send(Opened { socket, gate: Arc::clone(gate) })),
+            Err(error) => tracing::error!(listener = %gate.name, %error, "worker cannot accept"),
+        }
+    }
+
+    /// Ends the thread, and with it every connection it serves.
+    pub(super) fn stop(self) {
+        drop(self.opened);
+        if self.thread.join().is_err() {
+            tracing::error!("a worker panicked");
+        }
+    }
+}
+
+async fn serve(mut openings: mpsc::UnboundedReceiver<Opened>, shared: Shared) {
+    while let Some(Opened { socket, gate }) = openings.recv().await {
+        match TcpListener::from_std(socket) {
+            Ok(socket) => drop(tokio::spawn(accept(socket, gate, shared.clone()))),
+            Err(error) => tracing::error!(listener = %gate.name, %error, "worker cannot accept"),
+        }
+    }
+}
+
+async fn accept(socket: TcpListener, gate: Arc<Gate>, shared: Shared) {
+    loop {
+        tokio::select! {
+            accepted = socket.accept() => admit(accepted, &gate, &shared).await,
+            () = gate.closing.cancelled() => break,
+        }
+    }
+    empty_queue(socket, &gate, &shared).await;
+}
+
+async fn admit(accepted: io::Result<(TcpStream, SocketAddr)>, gate: &Arc<Gate>, shared: &Shared) {
+    match accepted {
+        Ok((stream, peer)) => drop(tokio::spawn(connection::serve(stream, peer, Arc::clone(gate), shared.clone()))),
+        Err(error) if is_of_one_connection(&error) => {}
+        Err(error) => {
+            gate.metrics.refused("accept");
+            tracing::error!(listener = %gate.name, %error, "cannot accept");
+            tokio::time::sleep(EXHAUSTED_PAUSE).await;
+        }
+    }
+}
+
+/// Whoever had connected before the door was closed is served; closing the socket would reset them.
+async fn empty_queue(socket: TcpListener, gate: &Arc<Gate>, shared: &Shared) {
+    let Ok(socket) = socket.into_std() else { return };
+    while let Ok((stream, peer)) = socket.accept() {
+        let accepted = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
+        admit(accepted.map(|stream| (stream, peer)), gate, shared).await;
+    }
+}
+
+/// The client was gone before we looked (accept(2), "Error handling").
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}
