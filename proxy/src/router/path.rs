@@ -49,7 +49,7 @@ pub fn normalise(path: &str) -> Result<Cow<'_, str>, PathError> {
     if !spelled.contains('.') {
         return Ok(spelled);
     }
-    if spelled.split('/').any(hides_dots) {
+    if spelled.contains(['%', ';']) && spelled.split('/').any(hides_dots) {
         return Err(PathError::HiddenDots);
     }
     if spelled.split('/').any(is_dots) { remove_dot_segments(&spelled).map(Cow::Owned) } else { Ok(spelled) }
@@ -69,7 +69,8 @@ pub fn replace(uri: &Uri, path: &str) -> http::Result<Uri> {
 
 /// Every character in its one spelling.
 fn respell(path: &str) -> Result<Cow<'_, str>, PathError> {
-    let mut rest = path.as_bytes();
+    let plain = path.bytes().position(|byte| !BARE[usize::from(byte)]).unwrap_or(path.len());
+    let mut rest = &path.as_bytes()[plain..];
     let mut changed: Option<String> = None;
     while let Some(character) = Character::first_of(rest)? {
         let (this, below) = rest.split_at(character.length);
@@ -101,7 +102,7 @@ impl Character {
                 let value = unescape(rest).ok_or(PathError::BadEscape)?;
                 Character { value, bare: is_unreserved(value), length: 3 }
             }
-            [value, ..] => Character { value: *value, bare: may_stand_bare(*value), length: 1 },
+            [value, ..] => Character { value: *value, bare: BARE[usize::from(*value)], length: 1 },
         };
         if character.value.is_ascii_control() { Err(PathError::Control) } else { Ok(Some(character)) }
     }
@@ -129,14 +130,29 @@ fn unescape(digits: &[u8]) -> Option<u8> {
 }
 
 /// RFC 3986 section 2.3.
-fn is_unreserved(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)
+const fn is_unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
 /// `pchar` and the slash, RFC 3986 section 3.3.
-fn may_stand_bare(byte: u8) -> bool {
-    is_unreserved(byte) || b"/!$&'()*+,;=:@".contains(&byte)
+const fn may_stand_bare(byte: u8) -> bool {
+    is_unreserved(byte)
+        || matches!(
+            byte,
+            b'/' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=' | b':' | b'@'
+        )
 }
+
+/// [`may_stand_bare`] as a table: every byte of every request's path is looked up.
+const BARE: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 0x80 {
+        table[byte as usize] = may_stand_bare(byte);
+        byte += 1;
+    }
+    table
+};
 
 fn is_dots(segment: &str) -> bool {
     matches!(segment, "." | "..")
