@@ -5,6 +5,8 @@
 //! [`upstream`] pick an endpoint and carry the exchange, and lets the chain look at the answer. [`snapshot`] is what
 //! all of them read; [`reload`] is the one way to change it.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 pub mod admin;
 pub mod context;
 pub mod demo;
