@@ -109,7 +109,6 @@ fn is_within(number: u32, second: u32) -> bool {
     number != 0 && number as usize + WINDOW > second as usize
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "half of the bits")]
 fn number(counter: u64) -> u32 {
     (counter >> 32) as u32
 }

@@ -121,11 +121,11 @@ mod tests {
 
     #[test]
     fn heavy_fleet_is_scaled_to_fit() {
-        assert_eq!(halvings(&members(slots(&[1; 5000]))), 0);
+        assert_eq!(halvings(&members(slots(&vec![1; 5000]))), 0);
         assert_eq!(halvings(&members(slots(&[100; 50]))), 0);
         assert_eq!(halvings(&members(slots(&[1000; 50]))), 3);
         assert_eq!(halvings(&members(slots(&[u32::MAX; 3]))), 21);
-        assert!(halvings(&members(slots(&[1; 9000]))) < u32::BITS);
+        assert!(halvings(&members(slots(&vec![1; 9000]))) < u32::BITS);
     }
 
     #[test]

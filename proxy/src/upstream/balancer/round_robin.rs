@@ -185,7 +185,7 @@ mod tests {
 
     #[test]
     fn equal_weights_need_one_turn_each() {
-        assert_eq!(laid_out(&[1000; 5000]).len(), 5000);
+        assert_eq!(laid_out(&vec![1000; 5000]).len(), 5000);
     }
 
     #[test]

@@ -59,3 +59,162 @@ async fn wait(check: &HealthCheck, began: Instant, wake: &Notify) {
         () = wake.notified() => sleep_until(early.min(due)).await,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use parking_lot::Mutex;
+    use tokio::time::interval;
+    use waypost_config::value;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// A target that takes its time, passes or not, and notes when it was probed.
+    #[derive(Default)]
+    struct Scripted {
+        check: HealthCheck,
+        takes: Duration,
+        fails: AtomicBool,
+        probed: Mutex<Vec<Instant>>,
+    }
+
+    impl Probe for Arc<Scripted> {
+        fn check(&self) -> &HealthCheck {
+            &self.check
+        }
+
+        async fn probe(&self) -> Result<(), ProbeFailure> {
+            self.probed.lock().push(Instant::now());
+            sleep(self.takes).await;
+            if self.fails.load(Ordering::Relaxed) { Err(ProbeFailure::Status { status: 500 }) } else { Ok(()) }
+        }
+    }
+
+    /// What came of watching a target for some (paused) time.
+    struct Watched {
+        target: Arc<Scripted>,
+        health: Arc<Health>,
+        wake: Arc<Notify>,
+        transitions: Mutex<Vec<Transition>>,
+    }
+
+    impl Watched {
+        fn new(target: Scripted) -> Watched {
+            let health = Arc::new(Health::new(Some(&target.check)));
+            Watched { target: Arc::new(target), health, wake: Arc::default(), transitions: Mutex::default() }
+        }
+
+        async fn run(&self, time: Duration) {
+            let on_transition = |transition| self.transitions.lock().push(transition);
+            let watching =
+                watch(Arc::clone(&self.target), Arc::clone(&self.health), Arc::clone(&self.wake), on_transition);
+            timeout(time, watching).await.unwrap_err();
+        }
+
+        /// The times from each probe to the next.
+        fn gaps(&self) -> Vec<Duration> {
+            self.target.probed.lock().windows(2).map(|pair| pair[1] - pair[0]).collect()
+        }
+    }
+
+    fn every(interval: u64) -> HealthCheck {
+        HealthCheck { interval: value::Duration::seconds(interval), ..HealthCheck::default() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn first_probe_of_a_new_endpoint_comes_at_once() {
+        let watched = Watched::new(Scripted { check: every(3600), ..Scripted::default() });
+        watched.run(FIRST_OF_CHECKING_WITHIN + Duration::from_millis(2)).await;
+        assert_eq!(watched.health.state(), State::Up);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn first_probe_of_a_serving_endpoint_comes_within_a_second() {
+        let watched = Watched::new(Scripted { check: every(3600), ..Scripted::default() });
+        watched.health.record(&Ok(()), Instant::now().into_std());
+        watched.run(FIRST_WITHIN + Duration::from_millis(2)).await;
+        assert_eq!(watched.target.probed.lock().len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn probes_keep_the_interval_with_jitter() {
+        let watched = Watched::new(Scripted { check: every(10), takes: SECOND / 2, ..Scripted::default() });
+        watched.run(1000 * SECOND).await;
+        let gaps = watched.gaps();
+        assert!((85..=115).contains(&gaps.len()), "{}", gaps.len());
+        // tokio's clock counts milliseconds.
+        assert!(gaps.iter().all(|gap| (9 * SECOND..=11 * SECOND + SECOND / 500).contains(gap)), "{gaps:?}");
+        assert!(gaps.iter().any(|gap| gap.abs_diff(10 * SECOND) > SECOND / 4), "no jitter: {gaps:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn hanging_probe_fails_at_its_timeout() {
+        let check = HealthCheck { timeout: value::Duration::seconds(2), ..every(1) };
+        let watched = Watched::new(Scripted { check, takes: 3600 * SECOND, ..Scripted::default() });
+        watched.run(60 * SECOND).await;
+        assert_eq!(&*watched.health.why(), "the first probe failed: timed out after 2s");
+        assert!(watched.gaps().iter().all(|gap| *gap >= 2 * SECOND), "one at a time: {:?}", watched.gaps());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn transitions_are_told_once() {
+        let watched = Watched::new(Scripted { check: every(1), ..Scripted::default() });
+        watched.run(10 * SECOND).await;
+        watched.target.fails.store(true, Ordering::Relaxed);
+        watched.run(10 * SECOND).await;
+        watched.target.fails.store(false, Ordering::Relaxed);
+        watched.run(10 * SECOND).await;
+        let told: Vec<_> = watched.transitions.lock().iter().map(|told| (told.to, told.why.to_string())).collect();
+        let expected = [
+            (State::Up, "the first probe passed"),
+            (State::Down, "3 probes failed, the last one: status 500"),
+            (State::Up, "2 probes passed"),
+        ];
+        assert_eq!(told, expected.map(|(state, why)| (state, why.to_owned())));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failed_request_brings_a_probe_forward() {
+        let watched = Watched::new(Scripted { check: every(60), ..Scripted::default() });
+        let failure = async {
+            sleep(20 * SECOND).await;
+            watched.wake.notify_one();
+        };
+        tokio::join!(watched.run(30 * SECOND), failure);
+        let gaps = watched.gaps();
+        assert!(gaps.len() == 1 && gaps[0] <= 20 * SECOND + SECOND / 500, "{gaps:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn storm_of_failures_brings_few_probes() {
+        let watched = Watched::new(Scripted { check: every(10), ..Scripted::default() });
+        let storm = async {
+            let mut often = interval(Duration::from_millis(1));
+            loop {
+                often.tick().await;
+                watched.wake.notify_one();
+            }
+        };
+        tokio::select! { () = watched.run(60 * SECOND) => {}, () = storm => {} }
+        let gaps = watched.gaps();
+        assert!(gaps.iter().all(|gap| *gap >= SECOND) && gaps.len() >= 50, "{gaps:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn storm_is_bounded_with_a_short_interval_too() {
+        let check = HealthCheck { interval: value::Duration::millis(500), ..HealthCheck::default() };
+        let watched = Watched::new(Scripted { check, ..Scripted::default() });
+        let storm = async {
+            let mut often = interval(Duration::from_millis(1));
+            loop {
+                often.tick().await;
+                watched.wake.notify_one();
+            }
+        };
+        tokio::select! { () = watched.run(10 * SECOND) => {}, () = storm => {} }
+        assert!(watched.gaps().iter().all(|gap| *gap >= EARLY_APART), "{:?}", watched.gaps());
+    }
+}

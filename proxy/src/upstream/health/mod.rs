@@ -202,3 +202,101 @@ impl Status {
 fn probes(count: u32) -> String {
     if count == 1 { "1 probe".to_owned() } else { format!("{count} probes") }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn health_check(rise: u32, fall: u32) -> HealthCheck {
+        HealthCheck { rise, fall, ..HealthCheck::default() }
+    }
+
+    fn outcome(passed: char) -> Result<(), ProbeFailure> {
+        if passed == '+' { Ok(()) } else { Err(ProbeFailure::Refused) }
+    }
+
+    /// Feeds outcomes (`+` passed, `-` failed) and spells the states after each (`u`p, `d`own).
+    #[track_caller]
+    fn check(rise: u32, fall: u32, outcomes: &str, states: &str) {
+        let health = Health::new(Some(&health_check(rise, fall)));
+        assert_eq!(health.state(), State::Checking);
+        let mut before = State::Checking;
+        let mut seen = String::new();
+        for passed in outcomes.chars() {
+            let transition = health.record(&outcome(passed), Instant::now());
+            let expected = (before != health.state()).then_some((before, health.state()));
+            assert_eq!(transition.map(|transition| (transition.from, transition.to)), expected);
+            before = health.state();
+            seen.extend(before.as_str().chars().next());
+        }
+        assert_eq!(seen, states, "rise {rise}, fall {fall}, {outcomes}");
+    }
+
+    #[test]
+    fn first_probe_decides_then_rise_and_fall_count() {
+        check(2, 3, "+", "u");
+        check(2, 3, "-", "d");
+        check(2, 3, "+---++", "uuuddu");
+        check(2, 3, "+--+--+---", "uuuuuuuuud");
+        check(2, 3, "-+-+-++", "ddddddu");
+        check(1, 1, "+-+-", "udud");
+    }
+
+    #[test]
+    fn reason_names_the_count_and_the_last_failure() {
+        let health = Health::new(Some(&health_check(2, 1)));
+        assert_eq!(&*health.why(), "not probed yet");
+        let why = |passed| {
+            health.record(&outcome(passed), Instant::now());
+            health.why().to_string()
+        };
+        assert_eq!(why('-'), "the first probe failed: connection refused");
+        assert_eq!(why('+'), "the first probe failed: connection refused");
+        assert_eq!(why('+'), "2 probes passed");
+        assert_eq!(why('-'), "1 probe failed, the last one: connection refused");
+    }
+
+    #[test]
+    fn since_is_the_time_of_the_transition() {
+        let health = Health::new(Some(&health_check(1, 2)));
+        let start = Instant::now() + Duration::from_secs(1);
+        let seconds = |count| start + Duration::from_secs(count);
+        for (second, passed, since) in [(0, '+', 0), (1, '+', 0), (2, '-', 0), (3, '-', 3), (4, '-', 3)] {
+            health.record(&outcome(passed), seconds(second));
+            assert_eq!(health.since(), seconds(since));
+        }
+        assert_eq!((health.status().passed, health.status().failed), (0, 3));
+    }
+
+    #[test]
+    fn without_a_health_check_it_is_up() {
+        let health = Health::new(None);
+        assert_eq!((health.state(), &*health.why()), (State::Up, "no health check"));
+        assert_eq!(health.record(&outcome('-'), Instant::now()), None);
+        assert_eq!((health.state(), health.status().failed), (State::Up, 0));
+    }
+
+    #[test]
+    fn another_check_keeps_state_and_counters() {
+        let health = Health::new(Some(&health_check(2, 3)));
+        "+--".chars().for_each(|passed| drop(health.record(&outcome(passed), Instant::now())));
+        assert_eq!(health.reconfigure(Some(&health_check(2, 4)), Instant::now()), None);
+        assert_eq!((health.state(), health.status().failed), (State::Up, 2));
+        assert_eq!(health.record(&outcome('-'), Instant::now()), None);
+        assert!(health.record(&outcome('-'), Instant::now()).is_some());
+    }
+
+    #[test]
+    fn removed_check_brings_it_up_and_an_added_one_leaves_it_up() {
+        let health = Health::new(Some(&health_check(2, 1)));
+        health.record(&outcome('-'), Instant::now());
+        let transition = health.reconfigure(None, Instant::now()).unwrap();
+        assert_eq!((transition.from, transition.to, &*transition.why), (State::Down, State::Up, "no health check"));
+        assert_eq!(health.reconfigure(None, Instant::now()), None);
+        assert_eq!(health.reconfigure(Some(&health_check(2, 2)), Instant::now()), None);
+        assert_eq!(health.record(&outcome('-'), Instant::now()), None);
+        assert!(health.record(&outcome('-'), Instant::now()).is_some());
+    }
+}

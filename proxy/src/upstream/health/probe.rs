@@ -154,8 +154,11 @@ impl Target {
         stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     ) -> Result<(), ProbeFailure> {
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(no_answer)?;
-        let request =
-            self.request().uri(self.check.path.as_str()).header(HOST, self.host()).header(CONNECTION, "close");
+        let request = Request::builder()
+            .header(USER_AGENT, PROBE_AGENT)
+            .uri(self.check.path.as_str())
+            .header(HOST, self.host())
+            .header(CONNECTION, "close");
         let exchange = async {
             let response = sender.send_request(request.body(Empty::<Bytes>::new()).map_err(no_answer)?).await;
             meets(&self.check.expect, response.map_err(no_answer)?).await
@@ -170,17 +173,16 @@ impl Target {
         let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
         let (mut sender, connection) = handshake.map_err(no_answer)?;
         let scheme = if self.tls.is_some() { "https" } else { "http" };
-        let request =
-            self.request().version(Version::HTTP_2).uri(format!("{scheme}://{}{}", self.host(), self.check.path));
+        let request = Request::builder().header(USER_AGENT, PROBE_AGENT).version(Version::HTTP_2).uri(format!(
+            "{scheme}://{}{}",
+            self.host(),
+            self.check.path
+        ));
         let exchange = async {
             let response = sender.send_request(request.body(Empty::<Bytes>::new()).map_err(no_answer)?).await;
             meets(&self.check.expect, response.map_err(no_answer)?).await
         };
         alongside(exchange, connection).await
-    }
-
-    fn request(&self) -> http::request::Builder {
-        Request::get("/").header(USER_AGENT, PROBE_AGENT)
     }
 
     fn host(&self) -> String {
@@ -234,4 +236,220 @@ fn is_in(text: &[u8], body: &[u8]) -> bool {
 
 fn no_answer(error: impl fmt::Display) -> ProbeFailure {
     ProbeFailure::NoAnswer { reason: error.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use hyper::server::conn::http2 as server_http2;
+    use hyper::service::service_fn;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+    use tokio::sync::mpsc;
+    use tokio::task::JoinHandle;
+    use tokio::time::timeout;
+    use tokio_rustls::TlsAcceptor;
+    use waypost_config::value::StatusRange;
+
+    use super::super::active::watch;
+    use super::super::{Health, State};
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(10);
+
+    fn target(address: SocketAddr) -> Target {
+        let url = UpstreamUrl { tls: false, host: address.ip().to_string(), port: address.port() };
+        Target { url, tls: None, check: HealthCheck::default(), protocol: Protocol::Auto }
+    }
+
+    async fn probed(target: &Target) -> Result<(), ProbeFailure> {
+        timeout(LIMIT, target.probe()).await.expect("a probe on loopback ends")
+    }
+
+    /// Reads one request, answers with these bytes and closes; ends with the request's text.
+    async fn answer_once(mut stream: impl AsyncRead + AsyncWrite + Unpin, answer: Vec<u8>) -> String {
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            assert_ne!(stream.read_buf(&mut request).await.unwrap(), 0, "the request ended early");
+        }
+        // The prober may have seen enough and gone.
+        let _ = stream.write_all(&answer).await;
+        let _ = stream.shutdown().await;
+        String::from_utf8(request).unwrap()
+    }
+
+    async fn endpoint(answer: impl Into<Vec<u8>>) -> (SocketAddr, JoinHandle<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let answer = answer.into();
+        (address, tokio::spawn(async move { answer_once(listener.accept().await.unwrap().0, answer).await }))
+    }
+
+    #[track_caller]
+    fn assert_failed(outcome: &Result<(), ProbeFailure>, words: &str) {
+        assert_eq!(outcome.as_ref().unwrap_err().to_string(), words);
+    }
+
+    #[tokio::test]
+    async fn request_says_who_asks_and_closes() {
+        let (address, request) = endpoint("HTTP/1.1 204 No Content\r\n\r\n").await;
+        let mut target = target(address);
+        target.check.path = "/health?deep=1".to_owned();
+        probed(&target).await.unwrap();
+        let request = request.await.unwrap();
+        assert!(request.starts_with("GET /health?deep=1 HTTP/1.1\r\n"), "{request}");
+        let fields = [format!("host: {address}"), format!("user-agent: {PROBE_AGENT}"), "connection: close".to_owned()];
+        assert!(fields.iter().all(|field| request.contains(&format!("\r\n{field}\r\n"))), "{request}");
+    }
+
+    #[tokio::test]
+    async fn host_and_port_of_the_check_take_precedence() {
+        let (address, request) = endpoint("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+        let mut target = target(address);
+        (target.url.port, target.check.port) = (1, Some(address.port()));
+        target.check.host = Some("shop.example".to_owned());
+        probed(&target).await.unwrap();
+        assert!(request.await.unwrap().contains("\r\nhost: shop.example\r\n"));
+    }
+
+    #[tokio::test]
+    async fn status_decides() {
+        let cases = [(200, true), (399, true), (404, false), (500, false), (503, false)];
+        for (status, passes) in cases {
+            let (address, _) = endpoint(format!("HTTP/1.1 {status} X\r\ncontent-length: 0\r\n\r\n")).await;
+            let expected = if passes { Ok(()) } else { Err(ProbeFailure::Status { status }) };
+            assert_eq!(probed(&target(address)).await, expected);
+        }
+        let (address, _) = endpoint("HTTP/1.1 418 X\r\ncontent-length: 0\r\n\r\n").await;
+        let mut teapot = target(address);
+        teapot.check.expect.status = vec![StatusRange { first: 200, last: 204 }, StatusRange { first: 418, last: 418 }];
+        assert_eq!(probed(&teapot).await, Ok(()));
+    }
+
+    #[tokio::test]
+    async fn body_is_looked_at_up_to_64_kib() {
+        let cases = [
+            ("ok".to_owned(), true),
+            ("all is ok".to_owned(), true),
+            ("o-k".to_owned(), false),
+            (String::new(), false),
+            (format!("{}ok", "o".repeat(BODY_LOOKED_AT - 2)), true),
+            (format!("{}ok", "-".repeat(BODY_LOOKED_AT - 1)), false),
+        ];
+        for (body, passes) in cases {
+            let (address, _) = endpoint(format!("HTTP/1.0 200 OK\r\n\r\n{body}")).await;
+            let mut target = target(address);
+            target.check.expect.body = Some("ok".to_owned());
+            let expected = if passes { Ok(()) } else { Err(ProbeFailure::Body { expected: "ok".to_owned() }) };
+            assert_eq!(probed(&target).await, expected, "body of {} bytes", body.len());
+        }
+    }
+
+    #[tokio::test]
+    async fn text_across_chunks_is_found_before_the_body_ends() {
+        let endless = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\no\r\n1\r\nk\r\n";
+        let (address, _) = endpoint(endless).await;
+        let mut target = target(address);
+        target.check.expect.body = Some("ok".to_owned());
+        assert_eq!(probed(&target).await, Ok(()));
+    }
+
+    #[tokio::test]
+    async fn nobody_listening_is_a_refusal_for_either_kind() {
+        let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        for kind in [HealthCheckKind::Http, HealthCheckKind::Tcp] {
+            let mut target = target(address);
+            target.check.kind = kind;
+            assert_failed(&probed(&target).await, "connection refused");
+        }
+    }
+
+    #[tokio::test]
+    async fn open_port_passes_a_tcp_probe() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut target = target(listener.local_addr().unwrap());
+        target.check.kind = HealthCheckKind::Tcp;
+        assert_eq!(probed(&target).await, Ok(()));
+    }
+
+    #[tokio::test]
+    async fn what_is_not_http_is_no_answer() {
+        let (address, _) = endpoint("220 mail.example ESMTP\r\n").await;
+        let failure = probed(&target(address)).await.unwrap_err();
+        assert!(failure.to_string().starts_with("no HTTP answer: "), "{failure}");
+        let (address, _) = endpoint("").await;
+        let failure = probed(&target(address)).await.unwrap_err();
+        assert!(matches!(failure, ProbeFailure::NoAnswer { .. }), "{failure}");
+    }
+
+    #[tokio::test]
+    async fn h2c_is_spoken_where_the_service_speaks_it() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut target = target(listener.local_addr().unwrap());
+        (target.protocol, target.check.path) = (Protocol::H2c, "/health".to_owned());
+        target.check.expect.body = Some("HTTP/2.0 /health".to_owned());
+        tokio::spawn(async move {
+            let say = |request: Request<Incoming>| async move {
+                let text = format!("{:?} {}", request.version(), request.uri().path());
+                Ok::<_, Infallible>(Response::new(text))
+            };
+            let stream = TokioIo::new(listener.accept().await.unwrap().0);
+            let _ = server_http2::Builder::new(TokioExecutor::new()).serve_connection(stream, service_fn(say)).await;
+        });
+        assert_eq!(probed(&target).await, Ok(()));
+    }
+
+    #[tokio::test]
+    async fn watching_runs_as_a_task_and_tells_what_it_finds() {
+        let (address, _) = endpoint("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+        let target = target(address);
+        let health = Arc::new(Health::new(Some(&target.check)));
+        let (tell, mut told) = mpsc::unbounded_channel();
+        let on_transition = move |transition| tell.send(transition).expect("the test listens until it aborts");
+        let task = tokio::spawn(watch(target, Arc::clone(&health), Arc::default(), on_transition));
+        let transition = timeout(LIMIT, told.recv()).await.unwrap().unwrap();
+        assert_eq!((transition.to, health.state()), (State::Up, State::Up));
+        task.abort();
+    }
+
+    /// A server certificate for `web.internal` and a client that trusts it, if it is the same.
+    fn certificate() -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
+        let made = rcgen::generate_simple_self_signed(vec!["web.internal".to_owned()]).unwrap();
+        (made.cert.der().clone(), PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap())
+    }
+
+    fn trusting(certificate: CertificateDer<'static>) -> TargetTls {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(certificate).unwrap();
+        let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let config = config.unwrap().with_root_certificates(roots).with_no_client_auth();
+        TargetTls { config: Arc::new(config), server_name: "web.internal".try_into().unwrap() }
+    }
+
+    async fn probed_over_tls(trusts_it: bool) -> Result<(), ProbeFailure> {
+        let (served, key) = certificate();
+        let tls = trusting(if trusts_it { served.clone() } else { certificate().0 });
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let config = config.unwrap().with_no_client_auth().with_single_cert(vec![served], key).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let target = Target { tls: Some(tls), ..target(listener.local_addr().unwrap()) };
+        tokio::spawn(async move {
+            let stream = listener.accept().await.unwrap().0;
+            if let Ok(stream) = TlsAcceptor::from(Arc::new(config)).accept(stream).await {
+                answer_once(stream, b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n".to_vec()).await;
+            }
+        });
+        probed(&target).await
+    }
+
+    #[tokio::test]
+    async fn https_endpoint_is_probed_over_tls_and_checked() {
+        assert_eq!(probed_over_tls(true).await, Ok(()));
+        let failure = probed_over_tls(false).await.unwrap_err();
+        assert!(failure.to_string().starts_with("TLS handshake failed: "), "{failure}");
+    }
 }

@@ -97,7 +97,7 @@ fn make_room(shard: &mut Shard, now: Instant, ttl: Duration) {
 mod tests {
     use super::*;
 
-    const MINUTE: Duration = Duration::from_secs(60);
+    const MINUTE: Duration = Duration::from_mins(1);
 
     fn ip(text: &str) -> IpAddr {
         text.parse().unwrap()
