@@ -104,6 +104,18 @@ fn json_line_has_every_field() {
 }
 
 #[test]
+fn guide_explains_every_field() {
+    let guide = include_str!("../../../../docs/guides/observability.md");
+    let object: serde_json::Value = serde_json::from_str(&line(AccessLogFormat::Json, &record())).unwrap();
+    let inner = [&object, &object["tls"], &object["attempts"][0]];
+    let fields = inner.iter().flat_map(|value| value.as_object().unwrap().keys());
+    for field in fields {
+        let row = |line: &&str| line.starts_with("| ") && line.contains(&format!("`{field}`"));
+        assert!(guide.lines().any(|line| row(&line)), "{field} is not in the guide");
+    }
+}
+
+#[test]
 fn common_and_combined_lines_are_as_apache_writes_them() {
     let common = r#"203.0.113.7 - - [21/Nov/2026:05:12:00 +0000] "GET /cart?item=1 HTTP/2.0" 200 1234"#;
     check(AccessLogFormat::Common, &record(), common);
