@@ -1,1 +1,192 @@
-//! The admin API.
+//! The admin API: health, metrics, what is configured, how it is doing, and the few things one may do to it.
+//!
+//! Decides paths, statuses and who may use them. Owns nothing: all it tells and does goes through [`AdminState`], which
+//! the composition root implements. `/ping` and `/ready` are open to all; for the rest see [`auth`].
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use axum::extract::{ConnectInfo, Path, Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use http::{HeaderValue, StatusCode, header};
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+
+pub use self::auth::{Auth, Denied};
+pub use self::view::{
+    ConfigView, DrainOrder, EndpointView, NotFound, Phase, ProblemView, RefusedView, ReloadRefused, ReloadReport,
+    ServiceView,
+};
+use crate::telemetry::metrics;
+
+mod auth;
+mod view;
+
+/// How long [`serve`] lets open connections end after its shutdown was asked for.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
+
+/// What the API tells and does.
+#[async_trait]
+pub trait AdminState: Send + Sync + 'static {
+    /// Where the process is in its life.
+    fn phase(&self) -> Phase;
+    /// Why it is not ready though it is running, one phrase each; `Ok` if there is no reason.
+    fn ready(&self) -> Result<(), Vec<String>>;
+    /// All metrics in Prometheus's text format.
+    fn metrics_text(&self) -> String;
+    /// The config that is serving.
+    fn config_view(&self) -> ConfigView;
+    /// All services, in the order of the config.
+    fn services_view(&self) -> Vec<ServiceView>;
+    /// Reads the config again. It runs to its end even if the caller goes away.
+    async fn reload(&self) -> Result<ReloadReport, ReloadRefused>;
+    /// Drains an endpoint or ends that, until the next change of its `drain` in the config.
+    fn drain(&self, service: &str, endpoint: &str, order: DrainOrder) -> Result<(), NotFound>;
+}
+
+type Shared = Arc<dyn AdminState>;
+
+/// All paths. Requests need [`ConnectInfo`] of a [`SocketAddr`], as [`serve`] gives it; one without is from elsewhere.
+pub fn router(state: Arc<dyn AdminState>, auth: Auth) -> Router {
+    let open = Router::new().route("/ping", get(ping)).route("/ready", get(ready));
+    let guarded = Router::new()
+        .route("/metrics", get(metrics))
+        .route("/api/version", get(version))
+        .route("/api/config", get(config))
+        .route("/api/services", get(services))
+        .route("/api/reload", post(reload))
+        .route("/api/services/{service}/endpoints/{endpoint}/drain", post(drain))
+        .route("/api/services/{service}/endpoints/{endpoint}/undrain", post(undrain))
+        .fallback(no_such_path)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(from_fn_with_state(Arc::new(auth), guard));
+    guarded.merge(open.method_not_allowed_fallback(wrong_method)).with_state(state)
+}
+
+/// Serves until `shutdown` resolves; answers under way get a moment to end.
+pub async fn serve<F>(listener: TcpListener, router: Router, shutdown: F) -> std::io::Result<()>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let (begun, shutting_down) = oneshot::channel();
+    let signal = async move {
+        shutdown.await;
+        // Nobody listens any more when the server has failed by itself.
+        let _ = begun.send(());
+    };
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    let server = axum::serve(listener, service).with_graceful_shutdown(signal);
+    let limit = async move {
+        let _ = shutting_down.await;
+        tokio::time::sleep(LAST_ANSWERS).await;
+    };
+    tokio::select! {
+        result = async { server.await } => result,
+        () = limit => Ok(()),
+    }
+}
+
+async fn guard(State(auth): State<Arc<Auth>>, request: Request, next: Next) -> Response {
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0);
+    let (parts, body) = request.into_parts();
+    match auth.check(peer, &parts) {
+        Ok(()) => next.run(Request::from_parts(parts, body)).await,
+        Err(denied) => refusal(denied),
+    }
+}
+
+fn refusal(denied: Denied) -> Response {
+    let mut response = error(denied.status(), denied.token(), &denied.to_string());
+    if denied.status() == StatusCode::UNAUTHORIZED {
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    response
+}
+
+fn error(status: StatusCode, token: &str, detail: &str) -> Response {
+    (status, Json(json!({ "error": token, "detail": detail }))).into_response()
+}
+
+async fn no_such_path() -> Response {
+    error(StatusCode::NOT_FOUND, "not_found", "no such path")
+}
+
+async fn wrong_method() -> Response {
+    error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this path has another method")
+}
+
+async fn ping() -> &'static str {
+    "pong\n"
+}
+
+async fn ready(State(state): State<Shared>) -> Response {
+    let phase = state.phase();
+    let reasons = match phase {
+        Phase::Starting => vec!["starting".to_owned()],
+        Phase::Draining => vec!["draining".to_owned()],
+        Phase::Running => state.ready().err().unwrap_or_default(),
+    };
+    let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let body = json!({ "ready": reasons.is_empty(), "phase": phase, "reasons": reasons });
+    (status, Json(body)).into_response()
+}
+
+async fn metrics(State(state): State<Shared>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], state.metrics_text())
+}
+
+async fn version() -> impl IntoResponse {
+    Json(json!({ "name": env!("CARGO_PKG_NAME"), "version": env!("CARGO_PKG_VERSION") }))
+}
+
+async fn config(State(state): State<Shared>) -> Json<ConfigView> {
+    Json(state.config_view())
+}
+
+async fn services(State(state): State<Shared>) -> Json<Vec<ServiceView>> {
+    Json(state.services_view())
+}
+
+async fn reload(State(state): State<Shared>) -> Response {
+    // A task of its own: hyper drops the handler when the client goes away, and a reload is never left half-way.
+    match tokio::spawn(async move { state.reload().await }).await {
+        Ok(Ok(report)) => Json(report).into_response(),
+        Ok(Err(refused)) => {
+            let detail = refused.to_string();
+            let body = json!({ "error": "config_refused", "detail": detail, "problems": refused.problems });
+            (StatusCode::UNPROCESSABLE_ENTITY, Json(body)).into_response()
+        }
+        Err(failed) => {
+            tracing::error!(error = %failed, "reload ended without an answer");
+            error(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the reload ended without an answer, see the log")
+        }
+    }
+}
+
+async fn drain(State(state): State<Shared>, names: Path<(String, String)>) -> Response {
+    order(&*state, &names, DrainOrder::Drain)
+}
+
+async fn undrain(State(state): State<Shared>, names: Path<(String, String)>) -> Response {
+    order(&*state, &names, DrainOrder::Undrain)
+}
+
+fn order(state: &dyn AdminState, names: &(String, String), order: DrainOrder) -> Response {
+    let (service, endpoint) = names;
+    match state.drain(service, endpoint, order) {
+        Ok(()) => {
+            let draining = order == DrainOrder::Drain;
+            Json(json!({ "service": service, "endpoint": endpoint, "draining": draining })).into_response()
+        }
+        Err(missing) => error(StatusCode::NOT_FOUND, "not_found", &missing.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

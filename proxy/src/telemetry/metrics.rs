@@ -752,6 +752,18 @@ mod tests {
         assert!(written == page, "docs/metrics.md is not current: run this test with UPDATE_DOCS=1");
     }
 
+    #[test]
+    fn guide_asks_for_metrics_that_exist() {
+        let guide = include_str!("../../../docs/guides/observability.md");
+        let words = guide.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
+        let names: Vec<&str> = words.filter(|word| word.starts_with("waypost_")).collect();
+        assert!(names.len() > 5, "{names:?}");
+        for name in names {
+            let name = name.trim_end_matches("_bucket");
+            assert!(DEFINITIONS.iter().any(|definition| definition.name == name), "{name}");
+        }
+    }
+
     fn page() -> String {
         let mut page = String::from(
             "# Metrics\n\nGenerated from `proxy/src/telemetry/metrics.rs`; `UPDATE_DOCS=1 cargo test -p waypost \

@@ -12,6 +12,7 @@ use time::OffsetDateTime;
 use waypost_config::telemetry::AccessLogFormat;
 
 use super::{Attempt, Record, Tls};
+use crate::telemetry::timestamp::Timestamp;
 
 /// Appends the record's line, with its newline.
 pub(super) fn write(format: AccessLogFormat, record: &Record, out: &mut Vec<u8>) {
@@ -25,7 +26,7 @@ pub(super) fn write(format: AccessLogFormat, record: &Record, out: &mut Vec<u8>)
 
 fn json(record: &Record, out: &mut Vec<u8>) {
     let mut object = Object::begin(out);
-    object.raw("time", format_args!("\"{}\"", Rfc3339(record.time)));
+    object.raw("time", format_args!("\"{}\"", Timestamp(record.time)));
     object.text("listener", Some(&*record.listener));
     object.text("route", record.route.as_deref());
     object.text("service", record.service.as_deref());
@@ -151,18 +152,6 @@ impl std::fmt::Display for Millis {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let micros = self.0.as_micros();
         write!(out, "{}.{:03}", micros / 1_000, micros % 1_000)
-    }
-}
-
-/// For example `2026-11-21T05:12:00.123Z`.
-struct Rfc3339(SystemTime);
-
-impl std::fmt::Display for Rfc3339 {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let time = OffsetDateTime::from(self.0);
-        let (year, month, day) = (time.year(), u8::from(time.month()), time.day());
-        let (hour, minute, second, milli) = (time.hour(), time.minute(), time.second(), time.millisecond());
-        write!(out, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z")
     }
 }
 

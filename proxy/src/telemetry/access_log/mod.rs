@@ -24,9 +24,6 @@ mod writer;
 /// Records kept for the writer while it is busy: a few seconds' worth at full load, about 8 MiB.
 const CAPACITY: usize = 16_384;
 
-/// How long the last handle waits for the writer: a reader of standard output that hangs must not keep the process.
-const LAST_FLUSH: Duration = Duration::from_secs(2);
-
 /// All that a line may say of one request.
 #[derive(Debug, Clone)]
 pub struct Record {
@@ -102,7 +99,7 @@ pub struct Tls {
     pub client_subject: Option<String>,
 }
 
-/// A log that is open. A clone is the same log; the last one to go writes out what is left.
+/// A log that is open. A clone is the same log; when the last one goes, the writer ends with what is left.
 #[derive(Clone)]
 pub struct AccessLog(Arc<Inner>);
 
@@ -136,11 +133,19 @@ impl AccessLog {
     pub fn reopen(&self) {
         self.0.queue.reopen();
     }
+
+    /// Ends the log and waits until all is written, but not longer than `patience`: a reader of standard output that
+    /// hangs must not keep the process. For the end of the process; it blocks the thread. Later records are dropped.
+    pub fn close(&self, patience: Duration) {
+        self.0.queue.close();
+        self.0.queue.wait_for_end(patience);
+    }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.queue.close(LAST_FLUSH);
+        // Only told, not awaited: the last handle may go with a request, on a worker.
+        self.queue.close();
     }
 }
 

@@ -71,7 +71,7 @@ impl Queue {
 
     pub(super) fn push(&self, record: Record) {
         let mut state = self.state.lock();
-        if state.records.len() >= self.capacity {
+        if state.closed || state.records.len() >= self.capacity {
             drop(state);
             self.dropped.inc();
             return;
@@ -90,12 +90,15 @@ impl Queue {
         self.work.notify_one();
     }
 
-    /// Lets the writer end, and waits until it has, but not longer than `patience`.
-    pub(super) fn close(&self, patience: Duration) {
-        let mut state = self.state.lock();
-        state.closed = true;
+    /// Lets the writer end once it has written what is here. Later records are dropped.
+    pub(super) fn close(&self) {
+        self.state.lock().closed = true;
         self.work.notify_one();
-        self.gone.wait_while_for(&mut state, |state| !state.finished, patience);
+    }
+
+    /// Waits until the writer has ended, but not longer than `patience`.
+    pub(super) fn wait_for_end(&self, patience: Duration) {
+        self.gone.wait_while_for(&mut self.state.lock(), |state| !state.finished, patience);
     }
 
     /// The writer's last word.

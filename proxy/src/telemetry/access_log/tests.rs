@@ -104,6 +104,18 @@ fn json_line_has_every_field() {
 }
 
 #[test]
+fn guide_explains_every_field() {
+    let guide = include_str!("../../../../docs/guides/observability.md");
+    let object: serde_json::Value = serde_json::from_str(&line(AccessLogFormat::Json, &record())).unwrap();
+    let inner = [&object, &object["tls"], &object["attempts"][0]];
+    let fields = inner.iter().flat_map(|value| value.as_object().unwrap().keys());
+    for field in fields {
+        let row = |line: &&str| line.starts_with("| ") && line.contains(&format!("`{field}`"));
+        assert!(guide.lines().any(|line| row(&line)), "{field} is not in the guide");
+    }
+}
+
+#[test]
 fn common_and_combined_lines_are_as_apache_writes_them() {
     let common = r#"203.0.113.7 - - [21/Nov/2026:05:12:00 +0000] "GET /cart?item=1 HTTP/2.0" 200 1234"#;
     check(AccessLogFormat::Common, &record(), common);
@@ -167,9 +179,12 @@ fn numbers(text: &str) -> Vec<u64> {
     text.lines().map(number).collect()
 }
 
+/// Far more than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 #[track_caller]
 fn eventually(condition: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + PATIENCE;
     while !condition() {
         assert!(Instant::now() < deadline, "did not become true within 10 s");
         std::thread::yield_now();
@@ -177,7 +192,7 @@ fn eventually(condition: impl Fn() -> bool) {
 }
 
 #[test]
-fn dropping_the_log_writes_out_every_line_in_order() {
+fn closing_the_log_writes_out_every_line_in_order() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("access.log");
     let metrics = Metrics::new();
@@ -188,10 +203,34 @@ fn dropping_the_log_writes_out_every_line_in_order() {
     }
     drop(log);
     clone.record(numbered(200, 5_000));
-    drop(clone);
+    clone.close(PATIENCE);
     assert_eq!(numbers(&fs::read_to_string(&path).unwrap()), (0..=5_000).collect::<Vec<_>>());
     assert_eq!(metrics.access_log_lines.get(), 5_001);
     assert_eq!(metrics.access_log_dropped.get(), 0);
+    clone.record(numbered(200, 5_001));
+    assert_eq!(metrics.access_log_dropped.get(), 1);
+}
+
+#[test]
+fn last_handle_that_goes_leaves_no_line_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("access.log");
+    let metrics = Metrics::new();
+    let log = AccessLog::open(&config(&path), &metrics).unwrap();
+    (0..2_000).for_each(|number| log.record(numbered(200, number)));
+    drop(log);
+    eventually(|| metrics.access_log_lines.get() == 2_000);
+    assert_eq!(numbers(&fs::read_to_string(&path).unwrap()).len(), 2_000);
+}
+
+#[test]
+fn end_of_the_process_does_not_wait_for_a_reader_that_hangs() {
+    let bench = bench(4);
+    bench.log.record(numbered(200, 0));
+    bench.begun.recv().unwrap();
+    let begun = Instant::now();
+    bench.log.close(Duration::from_millis(10));
+    assert!(begun.elapsed() < PATIENCE);
 }
 
 #[test]
@@ -218,7 +257,7 @@ fn rotation_by_rename_loses_no_line() {
         }
     });
     log.record(numbered(200, 3_000));
-    drop(log);
+    log.close(PATIENCE);
     let files = (0..3).map(rotated).chain([path]);
     let all: Vec<u64> = files.flat_map(|file| numbers(&fs::read_to_string(file).unwrap())).collect();
     assert_eq!(all, (0..=3_000).collect::<Vec<_>>());
@@ -235,7 +274,7 @@ fn reopen_that_fails_keeps_the_old_file() {
     log.reopen();
     eventually(|| metrics.access_log_errors.get() == 1);
     log.record(numbered(200, 1));
-    drop(log);
+    log.close(PATIENCE);
     assert_eq!(numbers(&fs::read_to_string(moved.join("access.log")).unwrap()), [1]);
 }
 
@@ -248,7 +287,7 @@ fn failed_requests_are_logged_whatever_the_sample() {
     for (number, status) in [(1, 200), (2, 499), (3, 500), (4, 503)] {
         log.record(numbered(status, number));
     }
-    drop(log);
+    log.close(PATIENCE);
     assert_eq!(numbers(&fs::read_to_string(&path).unwrap()), [3, 4]);
 }
 
@@ -296,7 +335,7 @@ impl Bench {
     /// Lets all further writes pass, ends the log and returns what was written.
     fn finish(self) -> String {
         drop(self.orders);
-        drop(self.log);
+        self.log.close(PATIENCE);
         String::from_utf8(self.written.into_iter().flatten().collect()).unwrap()
     }
 }
@@ -339,6 +378,6 @@ fn lines_that_a_full_disk_swallowed_at_the_end_are_counted_as_dropped() {
     }
     bench.log.record(numbered(200, 0));
     bench.begun.recv().unwrap();
-    drop(bench.log);
+    bench.log.close(PATIENCE);
     assert_eq!((metrics.access_log_lines.get(), metrics.access_log_dropped.get()), (0, 1));
 }

@@ -1,0 +1,307 @@
+use std::time::SystemTime;
+
+use axum::body::Body;
+use http::Method;
+use http_body_util::BodyExt;
+use hyper::service::Service;
+use hyper_util::service::TowerToHyperService;
+use parking_lot::Mutex;
+use serde_json::Value;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use waypost_config::value::Secret;
+
+use super::*;
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::timestamp::Timestamp;
+
+/// One service `shop` with one endpoint `web 1`.
+struct Fleet {
+    phase: Phase,
+    reasons: Vec<String>,
+    problems: Vec<ProblemView>,
+    draining: Mutex<bool>,
+    /// A reload waits for the first, and says by the second that it is over.
+    reload: (Notify, Notify),
+    metrics: Arc<Metrics>,
+}
+
+impl Fleet {
+    fn new() -> Fleet {
+        let fleet = Fleet {
+            phase: Phase::Running,
+            reasons: Vec::new(),
+            problems: Vec::new(),
+            draining: Mutex::new(false),
+            reload: (Notify::new(), Notify::new()),
+            metrics: Metrics::new(),
+        };
+        fleet.reload.0.notify_one();
+        fleet
+    }
+}
+
+fn moment() -> Timestamp {
+    Timestamp(SystemTime::UNIX_EPOCH + Duration::from_millis(1_795_237_920_123))
+}
+
+#[async_trait]
+impl AdminState for Fleet {
+    fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    fn ready(&self) -> Result<(), Vec<String>> {
+        if self.reasons.is_empty() { Ok(()) } else { Err(self.reasons.clone()) }
+    }
+
+    fn metrics_text(&self) -> String {
+        self.metrics.encode()
+    }
+
+    fn config_view(&self) -> ConfigView {
+        let refused = Some(RefusedView { at: moment(), problems: self.problems.clone() });
+        ConfigView {
+            generation: 42,
+            loaded_at: moment(),
+            path: Some("waypost.toml".to_owned()),
+            text: "version = 1\n".to_owned(),
+            refused: refused.filter(|refused| !refused.problems.is_empty()),
+        }
+    }
+
+    fn services_view(&self) -> Vec<ServiceView> {
+        let endpoint = EndpointView {
+            name: "web 1".to_owned(),
+            url: "http://10.0.0.1:8080".to_owned(),
+            state: "up",
+            why: "status 200".to_owned(),
+            since: moment(),
+            weight: 1,
+            backup: false,
+            draining: *self.draining.lock(),
+            available: true,
+            in_flight: 3,
+        };
+        let (name, balancer) = ("shop".to_owned(), "round_robin".to_owned());
+        vec![ServiceView { name, balancer, available: 1, endpoints: vec![endpoint] }]
+    }
+
+    async fn reload(&self) -> Result<ReloadReport, ReloadRefused> {
+        self.reload.0.notified().await;
+        self.reload.1.notify_one();
+        if self.problems.is_empty() {
+            return Ok(ReloadReport { generation: 43, changes: vec!["+route shop".to_owned()] });
+        }
+        Err(ReloadRefused { problems: self.problems.clone() })
+    }
+
+    fn drain(&self, service: &str, endpoint: &str, order: DrainOrder) -> Result<(), NotFound> {
+        if service != "shop" {
+            return Err(NotFound::Service);
+        }
+        if endpoint != "web 1" {
+            return Err(NotFound::Endpoint);
+        }
+        *self.draining.lock() = order == DrainOrder::Drain;
+        Ok(())
+    }
+}
+
+fn problem() -> ProblemView {
+    ProblemView { line: Some(3), message: "no such service".to_owned(), ..ProblemView::default() }
+}
+
+/// Serves a fleet on a port of its own and sends requests to it over loopback.
+struct Bench {
+    address: SocketAddr,
+    fleet: Arc<Fleet>,
+    stop: oneshot::Sender<()>,
+    server: tokio::task::JoinHandle<std::io::Result<()>>,
+}
+
+async fn bench(fleet: Fleet) -> Bench {
+    let fleet = Arc::new(fleet);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (stop, stopped) = oneshot::channel();
+    let router = router(fleet.clone(), Auth::new(None));
+    let server = tokio::spawn(serve(listener, router, async { stopped.await.unwrap_or_default() }));
+    Bench { address, fleet, stop, server }
+}
+
+impl Bench {
+    async fn send(&self, method: Method, path: &str) -> (StatusCode, String) {
+        let stream = TcpStream::connect(self.address).await.unwrap();
+        let io = hyper_util::rt::TokioIo::new(stream);
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.unwrap();
+        tokio::spawn(connection);
+        let request = Request::builder().method(method).uri(path).header(header::HOST, "localhost");
+        let response = sender.send_request(request.body(Body::empty()).unwrap()).await.unwrap();
+        let status = response.status();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    #[track_caller]
+    fn check(&self, method: Method, path: &str, status: u16, body: Value) -> impl Future<Output = ()> {
+        let place = std::panic::Location::caller();
+        let path = path.to_owned();
+        async move {
+            let (found, text) = self.send(method, &path).await;
+            let found_body: Value = serde_json::from_str(&text).unwrap();
+            assert_eq!((found.as_u16(), found_body), (status, body), "{path}, asked at {place}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn ping_answers_in_every_phase() {
+    for phase in [Phase::Starting, Phase::Running, Phase::Draining] {
+        let bench = bench(Fleet { phase, ..Fleet::new() }).await;
+        assert_eq!(bench.send(Method::GET, "/ping").await, (StatusCode::OK, "pong\n".to_owned()));
+    }
+}
+
+#[tokio::test]
+async fn ready_says_why_not() {
+    let cases = [
+        (Phase::Running, vec![], 200, json!({ "ready": true, "phase": "running", "reasons": [] })),
+        (Phase::Starting, vec![], 503, json!({ "ready": false, "phase": "starting", "reasons": ["starting"] })),
+        (Phase::Draining, vec![], 503, json!({ "ready": false, "phase": "draining", "reasons": ["draining"] })),
+        (
+            Phase::Running,
+            vec!["service shop has no endpoint".to_owned()],
+            503,
+            json!({ "ready": false, "phase": "running", "reasons": ["service shop has no endpoint"] }),
+        ),
+    ];
+    for (phase, reasons, status, body) in cases {
+        let bench = bench(Fleet { phase, reasons, ..Fleet::new() }).await;
+        bench.check(Method::GET, "/ready", status, body).await;
+    }
+}
+
+#[tokio::test]
+async fn metrics_are_prometheus_text() {
+    let bench = bench(Fleet::new()).await;
+    bench.fleet.metrics.config_generation.set(42);
+    let (status, text) = bench.send(Method::GET, "/metrics").await;
+    assert_eq!(status, StatusCode::OK);
+    assert!(text.contains("\nwaypost_config_generation 42\n"), "{text}");
+}
+
+#[tokio::test]
+async fn views_are_told_as_json() {
+    let bench = bench(Fleet { problems: vec![problem()], ..Fleet::new() }).await;
+    let time = "2026-11-21T05:12:00.123Z";
+    let version = json!({ "name": "waypost", "version": env!("CARGO_PKG_VERSION") });
+    bench.check(Method::GET, "/api/version", 200, version).await;
+    let refused = json!({ "at": time, "problems": [{ "line": 3, "message": "no such service" }] });
+    let config = json!({
+        "generation": 42, "loaded_at": time, "path": "waypost.toml", "text": "version = 1\n", "refused": refused,
+    });
+    bench.check(Method::GET, "/api/config", 200, config).await;
+    let endpoint = json!({
+        "name": "web 1", "url": "http://10.0.0.1:8080", "state": "up", "why": "status 200", "since": time, "weight": 1,
+        "backup": false, "draining": false, "available": true, "in_flight": 3,
+    });
+    let services = json!([{ "name": "shop", "balancer": "round_robin", "available": 1, "endpoints": [endpoint] }]);
+    bench.check(Method::GET, "/api/services", 200, services).await;
+}
+
+#[tokio::test]
+async fn reload_reports_what_changed() {
+    let bench = bench(Fleet::new()).await;
+    let report = json!({ "generation": 43, "changes": ["+route shop"] });
+    bench.check(Method::POST, "/api/reload", 200, report).await;
+}
+
+#[tokio::test]
+async fn refused_reload_is_answered_with_its_problems() {
+    let bench = bench(Fleet { problems: vec![problem()], ..Fleet::new() }).await;
+    let body = json!({
+        "error": "config_refused",
+        "detail": "config refused, the old one goes on serving",
+        "problems": [{ "line": 3, "message": "no such service" }],
+    });
+    bench.check(Method::POST, "/api/reload", 422, body).await;
+}
+
+#[tokio::test]
+async fn reload_ends_though_its_caller_goes_away() {
+    let bench = bench(Fleet::new()).await;
+    bench.fleet.reload.0.notified().await;
+    let mut stream = TcpStream::connect(bench.address).await.unwrap();
+    stream.write_all(b"POST /api/reload HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+    // An answer to a later request proves that the server has read the first one.
+    bench.send(Method::GET, "/ping").await;
+    drop(stream);
+    bench.send(Method::GET, "/ping").await;
+    bench.fleet.reload.0.notify_one();
+    tokio::time::timeout(Duration::from_secs(10), bench.fleet.reload.1.notified()).await.unwrap();
+}
+
+#[tokio::test]
+async fn endpoint_is_drained_and_undrained() {
+    let bench = bench(Fleet::new()).await;
+    let path = |endpoint, order| format!("/api/services/shop/endpoints/{endpoint}/{order}");
+    let answer = |draining| json!({ "service": "shop", "endpoint": "web 1", "draining": draining });
+    bench.check(Method::POST, &path("web%201", "drain"), 200, answer(true)).await;
+    assert!(*bench.fleet.draining.lock());
+    bench.check(Method::POST, &path("web%201", "undrain"), 200, answer(false)).await;
+    assert!(!*bench.fleet.draining.lock());
+    let missing = |detail| json!({ "error": "not_found", "detail": detail });
+    bench.check(Method::POST, &path("web-9", "drain"), 404, missing("no such endpoint")).await;
+    let other = "/api/services/other/endpoints/web-1/drain";
+    bench.check(Method::POST, other, 404, missing("no such service")).await;
+}
+
+#[tokio::test]
+async fn wrong_paths_and_methods_are_told_as_json() {
+    let bench = bench(Fleet::new()).await;
+    let missing = json!({ "error": "not_found", "detail": "no such path" });
+    bench.check(Method::GET, "/api/nothing", 404, missing).await;
+    let wrong = json!({ "error": "method_not_allowed", "detail": "this path has another method" });
+    bench.check(Method::GET, "/api/reload", 405, wrong.clone()).await;
+    bench.check(Method::POST, "/ping", 405, wrong).await;
+}
+
+/// The status for a peer from elsewhere, with or without the right token.
+async fn from_elsewhere(path: &str, configured: Option<&str>, shown: Option<&str>) -> u16 {
+    let router = router(Arc::new(Fleet::new()), Auth::new(configured.map(Secret::from)));
+    let method = if path.ends_with("reload") { Method::POST } else { Method::GET };
+    let peer: SocketAddr = "10.0.0.9:50000".parse().unwrap();
+    let mut request = Request::builder().method(method).uri(path).header(header::HOST, "localhost");
+    if let Some(token) = shown {
+        request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+    }
+    let request = request.extension(ConnectInfo(peer)).body(Body::empty()).unwrap();
+    TowerToHyperService::new(router).call(request).await.unwrap().status().as_u16()
+}
+
+#[tokio::test]
+async fn only_ping_and_ready_are_open_to_all() {
+    for path in ["/ping", "/ready"] {
+        assert_eq!(from_elsewhere(path, None, None).await, 200, "{path}");
+    }
+    for path in ["/metrics", "/api/version", "/api/config", "/api/services", "/api/reload"] {
+        assert_eq!(from_elsewhere(path, None, Some("t0ken")).await, 403, "{path}");
+        assert_eq!(from_elsewhere(path, Some("t0ken"), None).await, 401, "{path}");
+        assert_eq!(from_elsewhere(path, Some("t0ken"), Some("wrong")).await, 401, "{path}");
+        assert_eq!(from_elsewhere(path, Some("t0ken"), Some("t0ken")).await, 200, "{path}");
+    }
+    assert_eq!(from_elsewhere("/api/nothing", Some("t0ken"), None).await, 401);
+}
+
+#[tokio::test]
+async fn shutdown_does_not_wait_for_a_connection_that_says_nothing() {
+    let bench = bench(Fleet::new()).await;
+    let mut silent = TcpStream::connect(bench.address).await.unwrap();
+    silent.write_all(b"GET /ping HTTP/1.1\r\n").await.unwrap();
+    bench.send(Method::GET, "/ping").await;
+    bench.stop.send(()).unwrap();
+    let ended = tokio::time::timeout(Duration::from_secs(10), bench.server).await;
+    ended.unwrap().unwrap().unwrap();
+}

@@ -1,0 +1,138 @@
+//! The shapes of the API's answers. Plain data, filled by who knows.
+
+use serde::Serialize;
+
+use crate::telemetry::timestamp::Timestamp;
+
+/// Where the process is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Not all listeners are open yet.
+    Starting,
+    /// Serving.
+    Running,
+    /// Ending what is in flight; no new connections soon.
+    Draining,
+}
+
+/// `GET /api/config`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ConfigView {
+    /// Number of the generation that is serving, from 1.
+    pub generation: u64,
+    /// When it began to.
+    pub loaded_at: Timestamp,
+    /// The file it came from; absent for a config that has none.
+    pub path: Option<String>,
+    /// Its text in TOML, secrets shown as `***`.
+    pub text: String,
+    /// The last attempt to replace it, if that was refused.
+    pub refused: Option<RefusedView>,
+}
+
+/// A reload that was refused.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RefusedView {
+    /// When.
+    pub at: Timestamp,
+    /// Why; never empty.
+    pub problems: Vec<ProblemView>,
+}
+
+/// One reason against a config.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct ProblemView {
+    /// The file, if the reason has a place.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// Line in the file, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<usize>,
+    /// Column in characters, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub column: Option<usize>,
+    /// The place in TOML's terms, for example `services.shop.endpoints[1].url`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// What is wrong.
+    pub message: String,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+/// One service in `GET /api/services`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ServiceView {
+    /// Its name in the config.
+    pub name: String,
+    /// Its balancer's name in the config.
+    pub balancer: String,
+    /// Endpoints that may get new requests.
+    pub available: usize,
+    /// All endpoints, in the order of the config.
+    pub endpoints: Vec<EndpointView>,
+}
+
+/// One endpoint of a service.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct EndpointView {
+    /// Its name in the config.
+    pub name: String,
+    /// Its URL in the config.
+    pub url: String,
+    /// What the health check thinks: `checking`, `up` or `down`.
+    pub state: &'static str,
+    /// What that opinion rests on, for people: the last probe's result, or that there is no check.
+    pub why: String,
+    /// Since when it is in this state.
+    pub since: Timestamp,
+    /// Its share of the requests.
+    pub weight: u32,
+    /// Whether it gets requests only when no other one is available.
+    pub backup: bool,
+    /// Whether it gets only its pinned clients.
+    pub draining: bool,
+    /// Whether it may get new requests.
+    pub available: bool,
+    /// Requests it is working on.
+    pub in_flight: u64,
+}
+
+/// Answer of `POST /api/reload` when the config is serving.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ReloadReport {
+    /// Number of the generation that is serving now.
+    pub generation: u64,
+    /// What is different, one short phrase each (`+route shop`); empty when nothing is.
+    pub changes: Vec<String>,
+}
+
+/// A reload that changed nothing.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("config refused, the old one goes on serving")]
+pub struct ReloadRefused {
+    /// Why; never empty.
+    pub problems: Vec<ProblemView>,
+}
+
+/// What to do with an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DrainOrder {
+    /// Give it only its pinned clients.
+    Drain,
+    /// Give it new requests again.
+    Undrain,
+}
+
+/// There is no such thing in the generation that is serving.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotFound {
+    /// No service has the name.
+    #[error("no such service")]
+    Service,
+    /// The service has no endpoint of the name.
+    #[error("no such endpoint")]
+    Endpoint,
+}
