@@ -21,7 +21,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::answer::{Answering, Visit};
+use crate::answer::{Answering, Hub, Visit};
 use crate::fault::Fault;
 use crate::ledger::Ledger;
 use crate::socket::{Line, Socket};
@@ -84,6 +84,7 @@ struct Life {
     draining: CancellationToken,
     crashed: Arc<AtomicBool>,
     connections: TaskTracker,
+    hub: Arc<Hub>,
     flapping: CancellationToken,
 }
 
@@ -95,6 +96,7 @@ impl Life {
             draining: stop.child_token(),
             crashed: Arc::default(),
             connections: TaskTracker::new(),
+            hub: Arc::default(),
             flapping: stop.child_token(),
         }
     }
@@ -344,6 +346,10 @@ impl Container {
         }
     }
 
+    pub(crate) fn watch_health(&self) -> watch::Receiver<Health> {
+        self.inner.health.subscribe()
+    }
+
     pub(crate) fn identity(&self) -> HeaderValue {
         self.inner.identity.clone()
     }
@@ -419,8 +425,8 @@ async fn converse(
     drop(stream.set_nodelay(true));
     let line = Line::new(&life.end, life.crashed.clone());
     let draining = life.draining.clone();
-    let visit =
-        Arc::new(Visit { container, line: line.clone(), peer, connections: life.connections, draining: life.draining });
+    let Life { hub, connections, draining: drained, .. } = life;
+    let visit = Arc::new(Visit { container, line: line.clone(), peer, hub, connections, draining: drained });
     let io = TokioIo::new(Socket::new(stream, line.clone()));
     let mut connection = pin!(protocol.serve_connection_with_upgrades(io, Answering(visit)));
     // A connection opened while draining gets its answer first.

@@ -20,12 +20,17 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod answer;
+mod bare;
 mod container;
+pub mod control;
 mod fault;
 mod fleet;
+pub mod grpc;
 mod ledger;
 mod socket;
 
+pub use answer::checksum;
+pub use bare::Bare;
 pub use container::{Container, Health};
 pub use fault::{Fault, FaultError};
 pub use fleet::{Fleet, FleetOptions, StartError};

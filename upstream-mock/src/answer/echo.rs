@@ -2,15 +2,15 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use http::request::Parts;
 use http::{HeaderMap, Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::query::Query;
-use super::{Body, Visit};
+use super::{Body, Received, Visit};
 
 /// Method, target, headers in their order with duplicates, body as text or base64, and who talks to whom.
-pub(super) fn echo(visit: &Visit, head: &Parts, body: &[u8]) -> Response<Body> {
+pub(super) fn echo(visit: &Visit, received: &Received) -> Response<Body> {
+    let Received { head, body, trailers } = received;
     let mut seen = json!({
         "container": visit.container.name(),
         "peer": visit.peer.to_string(),
@@ -22,6 +22,7 @@ pub(super) fn echo(visit: &Visit, head: &Parts, body: &[u8]) -> Response<Body> {
         "arguments": Query::of(&head.uri).pairs(),
         "version": format!("{:?}", head.version),
         "headers": headers(&head.headers),
+        "trailers": trailers.as_ref().map(headers),
         "length": body.len(),
     });
     match std::str::from_utf8(body) {
@@ -32,7 +33,7 @@ pub(super) fn echo(visit: &Visit, head: &Parts, body: &[u8]) -> Response<Body> {
 }
 
 /// Pairs of name and value. Values with bytes outside of UTF-8 have them replaced.
-pub(super) fn headers(headers: &HeaderMap) -> Vec<(String, String)> {
+fn headers(headers: &HeaderMap) -> Vec<(String, String)> {
     headers
         .iter()
         .map(|(name, value)| (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned()))

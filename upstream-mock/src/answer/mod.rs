@@ -5,7 +5,12 @@
 
 mod body;
 mod echo;
-mod query;
+mod failing;
+mod hub;
+mod pages;
+pub(crate) mod query;
+mod upload;
+mod websocket;
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -15,15 +20,19 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, Either};
 use http::header::{CONNECTION, CONTENT_TYPE};
-use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
-use http_body_util::{BodyExt, Full};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::service::Service;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub(crate) use self::body::Body;
+pub(crate) use self::body::{Body, boxed};
+pub(crate) use self::hub::Hub;
+pub use self::upload::checksum;
 use crate::container::Container;
+use crate::grpc;
 use crate::ledger;
 use crate::socket::Line;
 
@@ -33,7 +42,7 @@ const X_UPSTREAM: HeaderName = HeaderName::from_static("x-upstream");
 const X_SERVED_COUNT: HeaderName = HeaderName::from_static("x-served-count");
 /// Asks for a fault.
 const X_MOCK_FAULT: HeaderName = HeaderName::from_static("x-mock-fault");
-/// Names the only container that a fault is meant for.
+/// Names the only containers that a fault is meant for.
 const X_MOCK_ON: HeaderName = HeaderName::from_static("x-mock-on");
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -44,11 +53,15 @@ pub(crate) struct Visit {
     pub(crate) container: Container,
     pub(crate) line: Arc<Line>,
     pub(crate) peer: SocketAddr,
+    pub(crate) hub: Arc<Hub>,
     pub(crate) connections: TaskTracker,
     pub(crate) draining: CancellationToken,
 }
 
 type Answered = Result<Response<Body>, Infallible>;
+
+/// The client stopped in the middle of its request: nobody is left to read an answer, and nothing was executed.
+struct BrokenOff;
 
 /// The service of one connection.
 pub(crate) struct Answering(pub(crate) Arc<Visit>);
@@ -63,17 +76,18 @@ impl Service<Request<Incoming>> for Answering {
             return Either::Left(ready(Ok(response)));
         }
         let visit = self.0.clone();
-        Either::Right(Box::pin(async move { Ok(full(visit, request).await) }))
+        Either::Right(Box::pin(async move { Ok(in_full(visit, request).await) }))
     }
 }
 
 /// The answer to what can be answered without waiting, reading a body or boxing a future.
 fn at_once(visit: &Visit, request: &Request<Incoming>) -> Option<Response<Body>> {
-    match request.uri().path() {
-        "/" if is_plain(visit, request) => Some(home(visit)),
-        "/health" if is_plain(visit, request) && visit.container.health().delay.is_zero() => Some(health(visit)),
-        _ => None,
-    }
+    let page: fn(&Visit) -> _ = match request.uri().path() {
+        "/" if is_plain(visit, request) => home,
+        "/health" if is_plain(visit, request) && visit.container.health().delay.is_zero() => health,
+        _ => return None,
+    };
+    Some(signed(visit, request.version(), page(visit)))
 }
 
 /// A request without a body, a key or a fault: nothing to take in, to book or to break.
@@ -87,61 +101,128 @@ fn is_plain(visit: &Visit, request: &Request<Incoming>) -> bool {
 }
 
 fn home(visit: &Visit) -> Response<Body> {
-    let served = visit.container.count_request();
-    signed(visit, served, text(StatusCode::OK, visit.container.greeting()))
+    counted(visit.container.count_request(), text(StatusCode::OK, visit.container.greeting()))
 }
 
 fn health(visit: &Visit) -> Response<Body> {
-    let served = visit.container.count_probe();
     let status = visit.container.health().status;
     let word = if status.as_u16() < 400 { "healthy\n" } else { "unhealthy\n" };
-    signed(visit, served, text(status, Bytes::from_static(word.as_bytes())))
+    counted(visit.container.count_probe(), text(status, Bytes::from_static(word.as_bytes())))
 }
 
-async fn full(visit: Arc<Visit>, request: Request<Incoming>) -> Response<Body> {
-    let path = request.uri().path().to_owned();
-    if path == "/health" {
+async fn in_full(visit: Arc<Visit>, request: Request<Incoming>) -> Response<Body> {
+    let version = request.version();
+    let response = if request.uri().path() == "/health" {
         tokio::time::sleep(visit.container.health().delay).await;
-        return health(&visit);
-    }
-    let served = visit.container.count_request();
-    let (head, body) = request.into_parts();
-    let Ok(collected) = body.collect().await else {
-        return signed(&visit, served, text(StatusCode::BAD_REQUEST, Bytes::from_static(b"the body broke off\n")));
+        health(&visit)
+    } else if grpc::is_probe(&request) {
+        let served = visit.container.count_probe();
+        counted(served, grpc::probe(&visit, request).await)
+    } else {
+        let served = visit.container.count_request();
+        counted(served, with_faults(&visit, request).await)
     };
-    if let Some(key) = ledger::key_of(&head.headers) {
+    signed(&visit, version, response)
+}
+
+async fn with_faults(visit: &Arc<Visit>, request: Request<Incoming>) -> Response<Body> {
+    let fault = match failing::fault_of(visit, request.headers()) {
+        Ok(fault) => fault,
+        Err(error) => return text(StatusCode::BAD_REQUEST, Bytes::from(format!("{error}\n"))),
+    };
+    let Some(fault) = fault else { return paged(visit, request).await };
+    failing::before(visit, fault).await;
+    let response = paged(visit, request).await;
+    failing::after(visit, fault, response).await
+}
+
+async fn paged(visit: &Arc<Visit>, request: Request<Incoming>) -> Response<Body> {
+    match page(visit, request).await {
+        Ok(response) => response,
+        Err(BrokenOff) => text(StatusCode::BAD_REQUEST, Bytes::from_static(b"the body broke off\n")),
+    }
+}
+
+/// First the pages that take the request in by their own means, then those that have it whole.
+async fn page(visit: &Arc<Visit>, request: Request<Incoming>) -> Result<Response<Body>, BrokenOff> {
+    let path = request.uri().path().to_owned();
+    match path.as_str() {
+        "/ws" => return Ok(websocket::echo(visit, request)),
+        "/upload" => return upload::upload(visit, request).await,
+        "/early" => return Ok(upload::early(visit, request)),
+        _ if grpc::is_echo(&request) => return Ok(grpc::echo(visit, request).await),
+        _ if path == "/hub" || path.starts_with("/hub/") => {
+            return Ok(hub::hub(visit, request).await?.unwrap_or_else(|| missing(&path)));
+        }
+        _ => {}
+    }
+    let received = receive(visit, request).await?;
+    if path == "/echo" {
+        return Ok(echo::echo(visit, &received));
+    }
+    let query = query::Query::of(&received.head.uri);
+    Ok(pages::page(visit, &path, &query).await.unwrap_or_else(|| missing(&path)))
+}
+
+fn missing(path: &str) -> Response<Body> {
+    text(StatusCode::NOT_FOUND, Bytes::from(format!("{path} is no page of this container\n")))
+}
+
+/// A request of which everything has arrived.
+struct Received {
+    head: Parts,
+    body: Bytes,
+    trailers: Option<HeaderMap>,
+}
+
+/// Waits for the whole request and books it as executed.
+async fn receive(visit: &Visit, request: Request<Incoming>) -> Result<Received, BrokenOff> {
+    let (head, body) = request.into_parts();
+    let collected = body.collect().await.map_err(|_| BrokenOff)?;
+    book(visit, &head.headers);
+    let trailers = collected.trailers().cloned();
+    Ok(Received { head, body: collected.to_bytes(), trailers })
+}
+
+/// Books a request as executed, if it has a key.
+pub(crate) fn book(visit: &Visit, headers: &HeaderMap) {
+    if let Some(key) = ledger::key_of(headers) {
         visit.container.record(key);
     }
-    let response = match path.as_str() {
-        "/" => text(StatusCode::OK, visit.container.greeting()),
-        "/echo" => echo::echo(&visit, &head, &collected.to_bytes()),
-        _ => text(StatusCode::NOT_FOUND, Bytes::from(format!("{path} is no page of this container\n"))),
-    };
-    signed(&visit, served, response)
+}
+
+fn counted(served: u64, mut response: Response<Body>) -> Response<Body> {
+    response.headers_mut().insert(X_SERVED_COUNT, HeaderValue::from(served));
+    response
 }
 
 /// Adds what every answer carries.
-fn signed(visit: &Visit, served: u64, mut response: Response<Body>) -> Response<Body> {
+fn signed(visit: &Visit, version: Version, mut response: Response<Body>) -> Response<Body> {
     let headers = response.headers_mut();
     headers.insert(X_UPSTREAM, visit.container.identity());
-    headers.insert(X_SERVED_COUNT, HeaderValue::from(served));
-    if visit.draining.is_cancelled() && response.version() == Version::HTTP_11 {
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    if version < Version::HTTP_2 && visit.draining.is_cancelled() && !headers.contains_key(CONNECTION) {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
 }
 
-fn text(status: StatusCode, body: Bytes) -> Response<Body> {
-    page(status, TEXT, body)
+pub(crate) fn text(status: StatusCode, content: Bytes) -> Response<Body> {
+    typed(status, TEXT, content)
 }
 
-fn json(status: StatusCode, value: &serde_json::Value) -> Response<Body> {
-    page(status, JSON, Bytes::from(value.to_string()))
+pub(crate) fn json(status: StatusCode, value: &serde_json::Value) -> Response<Body> {
+    typed(status, JSON, Bytes::from(value.to_string()))
 }
 
-fn page(status: StatusCode, content_type: HeaderValue, body: Bytes) -> Response<Body> {
-    let mut response = Response::new(Body::Left(Full::new(body)));
+fn typed(status: StatusCode, content_type: HeaderValue, content: Bytes) -> Response<Body> {
+    let mut response = Response::new(body::whole(content));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, content_type);
+    response
+}
+
+fn empty(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(body::whole(Bytes::new()));
+    *response.status_mut() = status;
     response
 }
