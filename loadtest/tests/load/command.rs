@@ -1,0 +1,79 @@
+//! The binary: exit codes as verdicts, JSON, and a comparison that leaves no process behind.
+
+use std::{
+    path::Path,
+    process::{Command, Output},
+};
+
+use crate::server::Server;
+
+async fn loadtest(arguments: &[&str]) -> Output {
+    let arguments: Vec<_> = arguments.iter().map(ToString::to_string).collect();
+    let run = move || Command::new(env!("CARGO_BIN_EXE_loadtest")).args(arguments).output().unwrap();
+    tokio::task::spawn_blocking(run).await.unwrap()
+}
+
+async fn verdict(server: &Server, slo: &str) -> (Option<i32>, String) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let text = format!("target = \"{}\"\nrequests = 50\n[slo]\n{slo}\n", server.url("/"));
+    std::fs::write(file.path(), text).unwrap();
+    let output = loadtest(&["scenario", file.path().to_str().unwrap()]).await;
+    (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn exit_code_is_the_verdict() {
+    let server = Server::start(None).await;
+    let (code, text) = verdict(&server, "errors = 0").await;
+    assert_eq!(code, Some(0), "{text}");
+    let (code, text) = verdict(&server, "errors = 0\nrate = \"> 100000000/s\"").await;
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("met: errors = 0, measured 0"), "{text}");
+    assert!(text.contains("MISSED: rate > 100000000/s, measured "), "{text}");
+    assert_eq!(verdict(&server, "p99 = 5").await.0, Some(2));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn json_holds_the_report() {
+    let server = Server::start(None).await;
+    let url = server.url("/who");
+    let output = loadtest(&["run", "--requests", "30", "--connections", "3", "--json", "-", &url]).await;
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["completed"], 30, "{report}");
+    assert_eq!(report["endpoints"][1]["name"], "b", "{report}");
+    assert!(report["latency"]["p99_us"].as_u64().unwrap() > 0, "{report}");
+}
+
+fn is_installed(program: &str) -> bool {
+    std::env::split_paths(&std::env::var_os("PATH").unwrap())
+        .chain(["/usr/sbin".into()])
+        .any(|folder| folder.join(program).is_file())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn comparison_measures_the_peers_and_leaves_nobody_behind() {
+    let cores = std::thread::available_parallelism().unwrap().get();
+    if cores < 2 || !["nginx", "haproxy", "taskset"].into_iter().all(is_installed) {
+        eprintln!("skipped: needs two cores, nginx, haproxy and taskset");
+        return;
+    }
+    let output = loadtest(&["compare", "--quick", "--rounds", "1", "--only", "churn", "--json", "-"]).await;
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}");
+    let figures: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(figures["rounds"].as_array().unwrap().len(), 2, "{figures}");
+    for round in figures["rounds"].as_array().unwrap() {
+        assert!(round["cpu_us"].as_f64().unwrap() > 1.0, "{round}");
+        assert_eq!(round["failed"], 0, "{round}");
+    }
+    assert!(figures["ratios"][0]["cpu"]["min"].as_f64().unwrap() > 0.0, "{figures}");
+    assert_eq!(left_behind(), Vec::<String>::new());
+}
+
+/// Command lines of processes that run on a folder of a comparison.
+fn left_behind() -> Vec<String> {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let line =
+        |path: &Path| String::from_utf8_lossy(&std::fs::read(path.join("cmdline")).unwrap_or_default()).into_owned();
+    processes.map(|process| line(&process.path())).filter(|line| line.contains("loadtest-compare-")).collect()
+}
