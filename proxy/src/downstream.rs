@@ -110,6 +110,14 @@ impl Activity {
         }
     }
 
+    /// For how long no exchange has been going on; `None` while one is.
+    pub fn idle_for(&self) -> Option<Duration> {
+        match self.turn() {
+            Turn::Busy => None,
+            _ => Some(Duration::from_millis(self.now().saturating_sub(self.idle_since.load(Ordering::Relaxed)))),
+        }
+    }
+
     /// Requests seen so far.
     pub fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)

@@ -21,15 +21,19 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
-/// Makes a client's head fit for an endpoint. The host field is there already.
+/// Drops what a peer claims of its client, unless it is trusted. Before anything else reads or extends such a field.
+pub fn distrust(headers: &mut HeaderMap, context: &RequestContext) {
+    if !context.trusted {
+        drop_claims(headers);
+    }
+}
+
+/// Makes a client's head fit for an endpoint. The host field is there already, and strangers' claims are gone.
 pub fn prepare(head: &mut request::Parts, context: &RequestContext, downstream: &Downstream) {
     let trailers = accepts_trailers(&head.headers);
     remove_hop_by_hop(&mut head.headers);
     if trailers {
         head.headers.insert(header::TE, HeaderValue::from_static("trailers"));
-    }
-    if !context.trusted {
-        drop_claims(&mut head.headers);
     }
     join_cookies(&mut head.headers);
     rebuild_forwarded(&mut head.headers, context, downstream);

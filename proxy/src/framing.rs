@@ -10,7 +10,7 @@ use waypost_config::listener::Limits;
 use crate::context::RequestContext;
 use crate::downstream::Downstream;
 use crate::reply::Cause;
-use crate::router::path;
+use crate::path;
 
 /// The checks that need the head alone; the host ends up in the `Host` field, whatever form the target had.
 pub fn check(head: &mut request::Parts, limits: &Limits) -> Result<(), Cause> {
@@ -36,18 +36,17 @@ pub fn covered(downstream: &Downstream, head: &request::Parts, context: &Request
     }
 }
 
-/// Brings the path into the one form that is routed, authorised and sent.
-pub fn normalise_path(head: &mut request::Parts) -> Result<(), Cause> {
-    let normal = path::normalise(head.uri.path()).map_err(|_| Cause::BadRequest)?;
-    let is_origin_form = head.uri.scheme().is_none() && head.uri.authority().is_none();
-    if is_origin_form && normal == head.uri.path() && head.uri.path_and_query().is_some() {
-        return Ok(());
+/// Brings the target into origin form and its path into the one form that is routed, authorised and sent.
+pub fn normalise_target(head: &mut request::Parts) -> Result<(), Cause> {
+    if head.uri.scheme().is_some() || head.uri.authority().is_some() {
+        let target = head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+        head.uri = Uri::from(target);
     }
-    let target = match head.uri.query() {
-        Some(query) => format!("{normal}?{query}"),
-        None => normal.into_owned(),
-    };
-    head.uri = PathAndQuery::try_from(target).map(Uri::from).map_err(|_| Cause::BadRequest)?;
+    let normal = path::normalise(head.uri.path()).map_err(|_| Cause::BadRequest)?;
+    if normal != head.uri.path() {
+        // Escaping may make it longer than a target can be.
+        head.uri = path::replace(&head.uri, &normal).map_err(|_| Cause::UriTooLong)?;
+    }
     Ok(())
 }
 

@@ -75,7 +75,8 @@ async fn pass(
     upgrade: Option<Upgrade>,
 ) -> Result<Passed, Cause> {
     framing::covered(&exchange.downstream, &head, &exchange.context)?;
-    framing::normalise_path(&mut head)?;
+    framing::normalise_target(&mut head)?;
+    forwarding::distrust(&mut head.headers, &exchange.context);
     if let Some(location) = listener.redirect(&head, &exchange.context) {
         return Ok(Passed::Reply(reply::redirect_to_https(location), Cause::Redirect));
     }

@@ -188,7 +188,7 @@ impl ListenerView {
     /// Where a request has to go instead, if this listener only sends clients to https.
     pub fn redirect(&self, head: &request::Parts, context: &RequestContext) -> Option<HeaderValue> {
         let port = self.https_port?;
-        let host = if context.host.contains(':') { format!("[{}]", context.host) } else { context.host.clone() };
+        let host = &context.host;
         let port = if port == 443 { String::new() } else { format!(":{port}") };
         let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
         HeaderValue::try_from(format!("https://{host}{port}{path}")).ok()

@@ -69,7 +69,7 @@ pub enum Problem {
         /// As it was written.
         path: String,
         /// Why it is none.
-        source: crate::router::path::PathError,
+        source: crate::path::PathError,
     },
     /// A status that does not redirect.
     #[error("{0} is not one of 301, 302, 303, 307 and 308")]

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Uri, request};
 
 use super::{Flow, Middleware, Problem};
 use crate::context::RequestContext;
-use crate::router::path::{PathError, normalise, replace};
+use crate::path::{PathError, normalise, replace};
 
 const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 

@@ -8,7 +8,7 @@ use http::header::COOKIE;
 use percent_encoding::percent_decode;
 use waypost_config::value::{Cidr, Method};
 
-use super::path::{PathError, normalise};
+use crate::path::{PathError, normalise};
 use super::precedence::PathRank;
 use super::{Lookup, RouteProblem};
 

@@ -8,7 +8,6 @@
 //! crosses hosts and paths, hence every place is visited and the best precedence is kept;
 //! but places and routes that can't beat what is already found are passed over.
 
-pub mod path;
 
 mod condition;
 #[cfg(test)]
@@ -41,7 +40,7 @@ pub struct Router {
 pub struct Lookup<'a> {
     /// Lower case, without port; empty when the request has none.
     pub host: &'a str,
-    /// In its [normal form](path::normalise).
+    /// In its [normal form](crate::path::normalise).
     pub path: &'a str,
     /// Without its question mark, as it was sent.
     pub query: Option<&'a str>,
@@ -73,7 +72,7 @@ pub enum RouteProblem {
         /// As it was written.
         path: String,
         /// Why it is none.
-        source: path::PathError,
+        source: crate::path::PathError,
     },
     /// Its regular expression compiles alone but not between anchors.
     #[error(transparent)]

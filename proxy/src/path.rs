@@ -34,7 +34,7 @@ pub enum PathError {
 /// not merged. Borrows when nothing has to change. An empty path is `/`; `*` (RFC 9112 section 3.2.4) stays.
 ///
 /// ```
-/// use waypost::router::path::normalise;
+/// use waypost::path::normalise;
 /// assert_eq!(normalise("/a/./b/%2e%2e/%7euser/%c3%a9").unwrap(), "/a/~user/%C3%A9");
 /// assert!(normalise("/a/../../b").is_err());
 /// ```
