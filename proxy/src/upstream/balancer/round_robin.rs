@@ -16,7 +16,7 @@ use super::{Balancer, Member, Position};
 
 /// The longest period laid out, in turns. 131 endpoints of weight 1000 still fit exactly; in a larger fleet weights
 /// are scaled down to fit (at least one turn each), which puts a share off by at most one turn in a period. It bounds
-/// a build to half a megabyte and about ten milliseconds.
+/// a build to about half a megabyte and some thirty milliseconds.
 const LONGEST_PERIOD: u64 = 1 << 17;
 
 /// The `round_robin` balancer.
