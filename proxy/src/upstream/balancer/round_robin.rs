@@ -2,7 +2,8 @@
 //!
 //! The whole period (the sum of the weights, reduced by their common divisor) is laid out once per build; a pick
 //! takes a ticket from the service's position and looks up whose turn it is. After every ticket each endpoint has had
-//! its ideal share give or take less than one turn, whichever thread drew which ticket.
+//! its ideal share give or take less than one turn, whichever thread drew which ticket. A rebuild goes on amid a period;
+//! counted from there it is less than one turn still if weights are equal, and less than two if not.
 //!
 //! The layout is R. Tijdeman's solution of the chairman assignment problem (Discrete Mathematics 32, 1980), which has
 //! the smallest greatest deviation there is, `1 - 1/(2n-2)`. The "smooth" rule known from nginx has no such bound.
