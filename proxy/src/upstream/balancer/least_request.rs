@@ -103,6 +103,19 @@ mod tests {
     }
 
     #[test]
+    fn anybody_but_the_first_may_be_the_second() {
+        for idle in 0..9 {
+            let mut loads = [5; 9];
+            loads[idle] = 0;
+            fastrand::seed(7);
+            let balancer = build(Kind::LeastRequest, loaded(&[1; 9], &loads), &Arc::default());
+            let picked = (0..9000).filter(|_| balancer.pick(0, &|_| true) == Some(idle)).count();
+            // In turn once in nine, and as the second of the two as often.
+            assert!((1850..2150).contains(&picked), "{idle}: {picked}");
+        }
+    }
+
+    #[test]
     fn large_idle_fleet_is_served_in_turn() {
         let balancer = build(Kind::LeastRequest, slots(&[1; 20]), &Arc::default());
         let picks: Vec<_> = (0..40).map(|_| balancer.pick(0, &|_| true).unwrap()).collect();

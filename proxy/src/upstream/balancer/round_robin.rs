@@ -2,7 +2,8 @@
 //!
 //! The whole period (the sum of the weights, reduced by their common divisor) is laid out once per build; a pick
 //! takes a ticket from the service's position and looks up whose turn it is. After every ticket each endpoint has had
-//! its ideal share give or take less than one turn, whichever thread drew which ticket.
+//! its ideal share give or take less than one turn, whichever thread drew which ticket. A rebuild goes on amid a period;
+//! counted from there it is less than one turn still if weights are equal, and less than two if not.
 //!
 //! The layout is R. Tijdeman's solution of the chairman assignment problem (Discrete Mathematics 32, 1980), which has
 //! the smallest greatest deviation there is, `1 - 1/(2n-2)`. The "smooth" rule known from nginx has no such bound.
@@ -16,7 +17,7 @@ use super::{Balancer, Member, Position};
 
 /// The longest period laid out, in turns. 131 endpoints of weight 1000 still fit exactly; in a larger fleet weights
 /// are scaled down to fit (at least one turn each), which puts a share off by at most one turn in a period. It bounds
-/// a build to half a megabyte and about ten milliseconds.
+/// a build to about half a megabyte and some thirty milliseconds.
 const LONGEST_PERIOD: u64 = 1 << 17;
 
 /// The `round_robin` balancer.
