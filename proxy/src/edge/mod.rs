@@ -84,7 +84,7 @@ impl Edge {
         let mut prepared = Vec::with_capacity(snapshot.listeners.len());
         for (name, view) in &snapshot.listeners {
             let address = view.config.address;
-            let kept = by_address.get(&address).filter(|_| address.port() != 0);
+            let kept = by_address.get(&address).copied().filter(|_| address.port() != 0);
             let kept = kept.or_else(|| open.get(name).filter(|open| open.wanted == address).map(|open| &open.socket));
             let socket = match (kept, inherited(address)) {
                 (Some(socket), _) => Arc::clone(socket),

@@ -13,6 +13,7 @@ pub mod retry;
 pub mod retry_budget;
 pub mod pool;
 pub mod connect;
+pub mod hash_key;
 pub mod health;
 
 pub use endpoint::Endpoint;

@@ -27,6 +27,9 @@ pub fn use_shard(index: usize) {
     SHARD.set(index);
 }
 
+/// Requests at once on one HTTP/2 connection before another one is opened; what most servers allow.
+const STREAMS: usize = 100;
+
 /// Idle connections of one endpoint.
 #[derive(Debug)]
 pub struct Pool {
@@ -125,9 +128,7 @@ impl Pool {
             return None;
         }
         shared.retain(|connection| !connection.sender.is_closed());
-        let roomy = |connection: &&mut Shared| {
-            connection.streams.load(Ordering::Relaxed) < connection.sender.current_max_send_streams().max(1)
-        };
+        let roomy = |connection: &&mut Shared| connection.streams.load(Ordering::Relaxed) < STREAMS;
         shared.iter_mut().find(roomy).map(|connection| {
             connection.since = Instant::now();
             Lease::Http2 { sender: connection.sender.clone(), stream: StreamGuard::new(&connection.streams) }

@@ -142,6 +142,12 @@ impl AccessLog {
     }
 }
 
+impl std::fmt::Debug for AccessLog {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("AccessLog").finish_non_exhaustive()
+    }
+}
+
 impl Drop for Inner {
     fn drop(&mut self) {
         // Only told, not awaited: the last handle may go with a request, on a worker.
