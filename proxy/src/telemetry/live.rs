@@ -64,3 +64,63 @@ impl<T> Drop for Lease<T> {
         self.live.retire(&self.key);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use prometheus::IntCounter;
+
+    use super::*;
+    use crate::telemetry::family::{Definition, Family};
+
+    static SEEN: Definition = Definition { name: "seen_total", kind: "counter", labels: &["name"], meaning: "Test." };
+
+    /// Fields go in this order: what `last` does happens between the end of the handle and that of its lease.
+    struct Handle {
+        seen: IntCounter,
+        last: Last,
+        _lease: Lease<Handle>,
+    }
+
+    #[derive(Default)]
+    struct Last(Mutex<Option<Box<dyn FnOnce() + Send>>>);
+
+    impl Drop for Last {
+        fn drop(&mut self) {
+            if let Some(act) = self.0.get_mut().take() {
+                act();
+            }
+        }
+    }
+
+    fn handle(live: &Arc<Live<Handle>>, family: &Family<IntCounter>) -> Arc<Handle> {
+        live.get(&["a"], |lease| Handle {
+            seen: lease.series.own(family, &["a"]),
+            last: Last::default(),
+            _lease: lease,
+        })
+    }
+
+    fn series(family: &Family<IntCounter>) -> usize {
+        prometheus::core::Collector::collect(family)[0].get_metric().len()
+    }
+
+    #[test]
+    fn handle_made_while_the_last_one_is_dropped_keeps_the_series_until_it_goes_itself() {
+        let (live, family) = (Arc::new(Live::default()), Family::new(&SEEN));
+        let next: Arc<Mutex<Option<Arc<Handle>>>> = Arc::default();
+        let old = handle(&live, &family);
+        let make = {
+            let (live, family, next) = (Arc::clone(&live), family.clone(), Arc::clone(&next));
+            move || *next.lock() = Some(handle(&live, &family))
+        };
+        *old.last.0.lock() = Some(Box::new(make));
+        old.seen.inc();
+        drop(old);
+        let young = next.lock().take().unwrap();
+        young.seen.inc();
+        assert_eq!((series(&family), family.cell(&["a"]).get()), (1, 2));
+        drop(young);
+        assert_eq!(series(&family), 0);
+        assert!(live.0.lock().is_empty());
+    }
+}

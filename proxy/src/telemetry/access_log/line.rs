@@ -3,7 +3,6 @@
 //! Pure. Whatever a client can choose is escaped, control characters above all: no request can end a line, forge a
 //! field or speak to a terminal.
 
-use std::fmt::Write as _;
 use std::io::Write as _;
 use std::time::{Duration, SystemTime};
 
@@ -101,7 +100,9 @@ impl Object<'_> {
             self.out.push(b',');
         }
         self.first = false;
-        append(self.out, format_args!("\"{name}\":"));
+        for part in ["\"", name, "\":"] {
+            self.out.extend(part.as_bytes());
+        }
     }
 
     /// A value that is JSON already.
@@ -113,12 +114,21 @@ impl Object<'_> {
     fn optional(&mut self, name: &str, value: Option<impl std::fmt::Display>) {
         match value {
             Some(value) => self.raw(name, value),
-            None => self.raw(name, "null"),
+            None => self.null(name),
         }
     }
 
+    fn null(&mut self, name: &str) {
+        self.key(name);
+        self.out.extend(b"null");
+    }
+
     fn text(&mut self, name: &str, value: Option<&str>) {
-        self.optional(name, value.map(Quoted));
+        let Some(value) = value else { return self.null(name) };
+        self.key(name);
+        self.out.push(b'"');
+        quote(value, self.out);
+        self.out.push(b'"');
     }
 
     fn header(&mut self, name: &str, value: Option<&HeaderValue>) {
@@ -127,22 +137,25 @@ impl Object<'_> {
     }
 }
 
-/// A JSON string. Control characters beyond ASCII and Unicode's line ends are escaped too, which JSON does not ask for.
-struct Quoted<'a>(&'a str);
-
-impl std::fmt::Display for Quoted<'_> {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.write_char('"')?;
-        for character in self.0.chars() {
-            match character {
-                '"' | '\\' => write!(out, "\\{character}")?,
-                '\u{2028}' | '\u{2029}' => write!(out, "\\u{:04x}", u32::from(character))?,
-                _ if character.is_control() => write!(out, "\\u{:04x}", u32::from(character))?,
-                _ => out.write_char(character)?,
+/// The inside of a JSON string.
+fn quote(text: &str, out: &mut Vec<u8>) {
+    for piece in text.split_inclusive(is_special) {
+        match piece.char_indices().next_back() {
+            Some((at, last)) if is_special(last) => {
+                out.extend(&piece.as_bytes()[..at]);
+                match last {
+                    '"' | '\\' => append(out, format_args!("\\{last}")),
+                    _ => append(out, format_args!("\\u{:04x}", u32::from(last))),
+                }
             }
+            _ => out.extend(piece.as_bytes()),
         }
-        out.write_char('"')
     }
+}
+
+/// Control characters beyond ASCII and Unicode's line ends are escaped too, which JSON does not ask for.
+fn is_special(character: char) -> bool {
+    character.is_control() || matches!(character, '"' | '\\' | '\u{2028}' | '\u{2029}')
 }
 
 /// Milliseconds with three decimals.
