@@ -35,9 +35,14 @@ struct Node {
     stands_in: bool,
     /// Keys that were here and were taken out; for a list, any entry at all.
     lost: Vec<String>,
+    /// Something here was not understood at all: that anything is missing beside it is no news.
+    incomplete: bool,
+    /// The table or list around it; for a key, its table.
+    parent: NodeId,
+    part: Part,
 }
 
-/// Which part of a key-value pair to point at.
+/// Which part of a key-value pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Part {
     /// The key.
@@ -46,13 +51,28 @@ pub(crate) enum Part {
     Value,
 }
 
+impl Node {
+    fn new(place: Place, span: Range<usize>) -> Node {
+        Node {
+            place,
+            span,
+            guessed: false,
+            stands_in: false,
+            lost: Vec::new(),
+            incomplete: false,
+            parent: ROOT,
+            part: Part::Value,
+        }
+    }
+}
+
 impl<'t> Document<'t> {
     /// Numbers a parsed table. Strings go through `expand`, which may refuse one.
     pub(crate) fn new(table: DeTable<'t>, expand: &mut Expand<'_>) -> (Document<'t>, Vec<Find>) {
         let mut document = Document { root: DeValue::Table(DeTable::new()), nodes: Vec::new() };
-        document.add(Place::root(), 0..0);
+        document.add(Node::new(Place::root(), 0..0));
         let mut finds = Vec::new();
-        document.root = document.number(DeValue::Table(table), &Place::root());
+        document.root = document.number(DeValue::Table(table), ROOT);
         document.expand_strings(expand, &mut finds);
         (document, finds)
     }
@@ -69,6 +89,29 @@ impl<'t> Document<'t> {
     /// Whether its key is a guess.
     pub(crate) fn is_guessed(&self, id: NodeId) -> bool {
         self.nodes[id].guessed
+    }
+
+    /// Whether it is a key, and the table it stands in.
+    pub(crate) fn table_of_key(&self, id: NodeId) -> Option<NodeId> {
+        let node = &self.nodes[id];
+        (node.part == Part::Key).then_some(node.parent)
+    }
+
+    /// Whether anything was taken out of a table or a list.
+    pub(crate) fn is_hollow(&self, id: NodeId) -> bool {
+        !self.nodes[id].lost.is_empty()
+    }
+
+    /// Whether the absence of a key from a table is the echo of another mistake.
+    pub(crate) fn excuses(&self, table: NodeId, key: &str) -> bool {
+        self.nodes[table].incomplete || self.has_lost(table, key)
+    }
+
+    /// Takes a node out that was not understood, so that what is missing beside it is no news.
+    pub(crate) fn give_up(&mut self, id: NodeId) -> bool {
+        let parent = self.nodes[id].parent;
+        self.nodes[parent].incomplete = true;
+        self.remove(id)
     }
 
     /// A complaint about a node.
@@ -96,7 +139,8 @@ impl<'t> Document<'t> {
         let mut at = (ROOT, ROOT, &self.root);
         for step in place.steps() {
             let Some(next) = child(at.2, step) else {
-                return (!self.has_lost_step(at.1, step)).then_some((at.1, false));
+                let echo = self.nodes[at.1].incomplete || self.has_lost_step(at.1, step);
+                return (!echo).then_some((at.1, false));
             };
             at = next;
             if self.nodes[at.1].stands_in {
@@ -105,7 +149,7 @@ impl<'t> Document<'t> {
         }
         let (key, value, _) = at;
         let id = if part == Part::Key { key } else { value };
-        let hollow = part == Part::Value && !self.nodes[value].lost.is_empty();
+        let hollow = part == Part::Value && self.is_hollow(value);
         (!hollow).then_some((id, true))
     }
 
@@ -136,8 +180,11 @@ impl<'t> Document<'t> {
         removed.is_some()
     }
 
-    /// Gives a key another name, as a guess. Refused where the name is taken.
+    /// Gives a key another name, as a guess. Refused for values, and where the name is taken.
     pub(crate) fn rename(&mut self, key: NodeId, name: &str) -> bool {
+        if self.nodes[key].part != Part::Key {
+            return false;
+        }
         let Some((table, _)) = table_with(&mut self.root, ROOT, key) else { return false };
         if table.contains_key(name) {
             return false;
@@ -159,16 +206,16 @@ impl<'t> Document<'t> {
     /// Puts a stand-in value under a key of a table, as a guess.
     pub(crate) fn stand_in(&mut self, table: NodeId, name: &str, value: &'static str) -> bool {
         let Ok(value) = DeValue::parse(value) else { return false };
-        let id = self.add(self.nodes[table].place.key(name), self.nodes[table].span.clone());
-        self.nodes[id].stands_in = true;
+        let around = &self.nodes[table];
+        let node = Node { stands_in: true, parent: table, ..Node::new(around.place.key(name), around.span.clone()) };
+        let id = self.add(node);
         let Some(DeValue::Table(content)) = value_of(&mut self.root, ROOT, table) else { return false };
         let key = Spanned::new(number_span(id), DeString::from(name.to_owned()));
         content.insert(key, Spanned::new(number_span(id), value.into_inner()));
         true
     }
 
-    /// Whether a table had this key, and it was taken out.
-    pub(crate) fn has_lost(&self, id: NodeId, key: &str) -> bool {
+    fn has_lost(&self, id: NodeId, key: &str) -> bool {
         self.nodes[id].lost.iter().any(|lost| lost == key)
     }
 
@@ -179,34 +226,35 @@ impl<'t> Document<'t> {
         }
     }
 
-    fn add(&mut self, place: Place, span: Range<usize>) -> NodeId {
-        self.nodes.push(Node { place, span, guessed: false, stands_in: false, lost: Vec::new() });
+    fn add(&mut self, node: Node) -> NodeId {
+        self.nodes.push(node);
         self.nodes.len() - 1
     }
 
-    fn number(&mut self, value: DeValue<'t>, place: &Place) -> DeValue<'t> {
+    fn number(&mut self, value: DeValue<'t>, id: NodeId) -> DeValue<'t> {
         match value {
             DeValue::Table(table) => {
-                DeValue::Table(table.into_iter().map(|(key, value)| self.number_entry(key, value, place)).collect())
+                DeValue::Table(table.into_iter().map(|(key, value)| self.number_entry(key, value, id)).collect())
             }
             DeValue::Array(list) => {
+                let around = self.nodes[id].place.clone();
                 let entries = list.into_iter().enumerate();
-                let numbered = entries.map(|(index, value)| self.number_value(value, &place.index(index)));
+                let numbered = entries.map(|(index, value)| self.number_value(value, around.index(index), id));
                 DeValue::Array(numbered.collect())
             }
             plain => plain,
         }
     }
 
-    fn number_entry(&mut self, key: Spanned<DeString<'t>>, value: Spanned<DeValue<'t>>, table: &Place) -> Entry<'t> {
-        let place = table.key(key.get_ref());
-        let id = self.add(place.clone(), key.span());
-        (Spanned::new(number_span(id), key.into_inner()), self.number_value(value, &place))
+    fn number_entry(&mut self, key: Spanned<DeString<'t>>, value: Spanned<DeValue<'t>>, table: NodeId) -> Entry<'t> {
+        let place = self.nodes[table].place.key(key.get_ref());
+        let id = self.add(Node { part: Part::Key, parent: table, ..Node::new(place.clone(), key.span()) });
+        (Spanned::new(number_span(id), key.into_inner()), self.number_value(value, place, table))
     }
 
-    fn number_value(&mut self, value: Spanned<DeValue<'t>>, place: &Place) -> Spanned<DeValue<'t>> {
-        let id = self.add(place.clone(), value.span());
-        Spanned::new(number_span(id), self.number(value.into_inner(), place))
+    fn number_value(&mut self, value: Spanned<DeValue<'t>>, place: Place, parent: NodeId) -> Spanned<DeValue<'t>> {
+        let id = self.add(Node { parent, ..Node::new(place, value.span()) });
+        Spanned::new(number_span(id), self.number(value.into_inner(), id))
     }
 
     fn expand_strings(&mut self, expand: &mut Expand<'_>, finds: &mut Vec<Find>) {

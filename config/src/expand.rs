@@ -39,7 +39,7 @@ impl Expander<'_> {
             let Some(end) = reference.find('}') else { break };
             let inside = &reference[2..end];
             match (before.strip_suffix('$'), Reference::of(inside)) {
-                (None, Reference::Group) | (Some(_), Reference::Group) if groups => {
+                (_, Reference::Group) if groups => {
                     expanded.push_str(before);
                     expanded.push_str(&reference[..=end]);
                 }

@@ -11,7 +11,7 @@ use crate::words;
 pub(crate) enum Fault {
     /// A key or a variant that is not known, and those that are.
     Unknown {
-        /// `key` or `value`.
+        /// Which kind of word.
         what: What,
         /// As written.
         word: String,
@@ -38,6 +38,8 @@ pub(crate) enum What {
     Key,
     /// One of a fixed set of values.
     Value,
+    /// One of a fixed set of values that stands in the place of a key: the kind of a middleware.
+    Kind,
 }
 
 impl Fault {
@@ -49,11 +51,26 @@ impl Fault {
             .unwrap_or_else(|| Fault::Said(message.to_owned()))
     }
 
+    /// The same fault, known to be about a key.
+    pub(crate) fn of_key(self) -> Fault {
+        match self {
+            Fault::Unknown { what: What::Value, word, known } => Fault::Unknown { what: What::Kind, word, known },
+            fault => fault,
+        }
+    }
+
     /// A complaint about the file's TOML itself.
     pub(crate) fn syntax(message: &str) -> Complaint {
         let complaint = Complaint::new(message);
         match message {
             "duplicate key" => complaint.hint("a key or a table stands once in a file; join the two"),
+            _ if message.contains("string, expected") => complaint.hint("a string begins and ends with \""),
+            _ if message.starts_with("key with no value") || message.starts_with("invalid unquoted key") => {
+                complaint.hint("TOML writes `key = value`, and `[table.name]` above the keys of a table")
+            }
+            _ if message.starts_with("invalid float") || message.starts_with("invalid integer") => {
+                Complaint::new("this is not a number").hint("text stands in quotation marks: \"0.0.0.0:8080\"")
+            }
             _ => complaint,
         }
     }
@@ -63,6 +80,7 @@ impl Fault {
         match self {
             Fault::Unknown { what: What::Key, word, known } => words::complaint("key", word, known),
             Fault::Unknown { what: What::Value, word, known } => words::complaint("value", word, known),
+            Fault::Unknown { what: What::Kind, word, known } => words::complaint("kind", word, known),
             Fault::Missing(key) => Complaint::new(format!("`{key}` is missing")).maybe_hint(missing_hint(key)),
             Fault::Wrong { found, expected } => {
                 let complaint = Complaint::new(format!("expected {}, found {}", plain(expected), plain_found(found)));
@@ -97,12 +115,17 @@ fn wrong(message: &str) -> Option<Fault> {
 
 fn missing_hint(key: &str) -> Option<String> {
     let example = match key {
-        "version" => "version = 1",
-        "address" => "address = \"0.0.0.0:8080\"",
-        "service" => "service = \"NAME\" says which of [services.*] answers",
-        "name" => "name = \"web-1\": its identity in cookies, metrics and logs",
-        "url" => "url = \"http://10.0.0.1:8080\"",
-        "certificates" => "certificates = [{ cert = \"site.pem\", key = \"site.key\" }]",
+        "version" => "add version = 1 as the first line",
+        "address" => "add address = \"0.0.0.0:8080\"",
+        "service" => "add service = \"NAME\", one of [services.*]",
+        "name" => "add name = \"web-1\": it stays in cookies, metrics and logs whatever the url",
+        "url" => "add url = \"http://10.0.0.1:8080\"",
+        "certificates" => "add certificates = [{ cert = \"site.pem\", key = \"site.key\" }]",
+        "cert" => "add cert = \"site.pem\", the chain of certificates, leaf first",
+        "key" => "add key = \"site.key\", the certificate's private key",
+        "ca" => "add ca = \"clients.pem\", the authorities that sign clients",
+        "regex" => "add regex = \"^https://www\\\\.(.*)\"",
+        "to" => "add to = \"https://$1\"",
         _ => return None,
     };
     Some(example.to_owned())
@@ -115,8 +138,7 @@ fn plain(expected: &str) -> String {
         "a sequence" => "a list".to_owned(),
         "a map" => "a table".to_owned(),
         "u16" => "a whole number from 0 to 65535".to_owned(),
-        "u32" => "a whole number from 0 to 4294967295".to_owned(),
-        "usize" | "u64" => "a whole number, 0 or more".to_owned(),
+        "u32" | "usize" | "u64" => "a whole number, 0 or more".to_owned(),
         "i64" => "a whole number".to_owned(),
         "socket address" => "an address with a port, for example \"0.0.0.0:8080\"".to_owned(),
         "path string" => "a file name".to_owned(),
@@ -145,6 +167,8 @@ fn wrong_hint(found: &str, expected: &str) -> Option<String> {
         (Some(number), _) if expected.starts_with("a duration") => Some(duration_hint(number)),
         (Some(number), _) if expected.starts_with("a size") => Some(size_hint(number)),
         (Some(number), _) if expected.starts_with("a share") => Some(share_hint(number)),
+        (Some(number), _) if expected == "socket address" => Some(format!("write \"0.0.0.0:{number}\"")),
+        _ if expected.starts_with("struct ") => table_hint(&expected["struct ".len()..]),
         (Some(number), _) if expected.contains("for example \"") || expected.contains("string") => {
             Some(format!("write \"{number}\""))
         }
@@ -156,6 +180,22 @@ fn wrong_hint(found: &str, expected: &str) -> Option<String> {
         (_, Some(text)) if expected == "a sequence" => Some(format!("write [\"{text}\"]")),
         _ => None,
     }
+}
+
+/// What a table looks like whose place is taken by something else.
+fn table_hint(kind: &str) -> Option<String> {
+    let example = match kind {
+        "Listener" | "Admin" => "write { address = \"127.0.0.1:8080\" }",
+        "Route" => "write { service = \"NAME\" }",
+        "Service" => "write { endpoints = [{ name = \"web-1\", url = \"http://10.0.0.1:8080\" }] }",
+        "Endpoint" => "write { name = \"web-1\", url = \"http://10.0.0.1:8080\" }",
+        "StickyTable" => "write { cookie = \"lb\" } or { client_ip = \"1h\" }",
+        "Certificate" => "write { cert = \"site.pem\", key = \"site.key\" }",
+        "HealthCheck" => "write { path = \"/health\" }",
+        "Retry" => "write { max_attempts = 3 }; 1 means no retry",
+        _ => return None,
+    };
+    Some(example.to_owned())
 }
 
 fn number_in(found: &str) -> Option<&str> {
@@ -233,7 +273,7 @@ mod tests {
     fn quotation_marks_and_brackets_are_taught() {
         check(
             "invalid type: string \"3\", expected u32",
-            "expected a whole number from 0 to 4294967295, found the string \"3\"",
+            "expected a whole number, 0 or more, found the string \"3\"",
             Some("without quotation marks: 3"),
         );
         check(

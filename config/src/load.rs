@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use toml::de::DeTable;
 
 use crate::Config;
-use crate::document::{Document, NodeId, ROOT};
+use crate::document::{Document, NodeId};
 use crate::expand::{Expander, reason};
 use crate::fault::{Fault, What};
 use crate::place::Place;
@@ -86,7 +86,7 @@ fn is_blank(text: &str) -> bool {
 
 fn empty() -> Find {
     let complaint = Complaint::new("the file is empty").hint(
-        "the least is a listener, a route and a service:\n\n\
+        "the least is a listener, a route and a service:\n\
          version = 1\n\
          [listeners.web]\n\
          address = \"0.0.0.0:8080\"\n\
@@ -125,8 +125,11 @@ fn read(document: &mut Document<'_>, finds: &mut Vec<Find>) -> Option<Config> {
             Ok(config) => return Some(config),
             Err(error) => error,
         };
-        let fault = Fault::of(&message);
-        if worth_saying(document, id, &fault) {
+        let fault = match document.table_of_key(id) {
+            Some(_) => Fault::of(&message).of_key(),
+            None => Fault::of(&message),
+        };
+        if !is_echo(document, id, &fault) {
             finds.push(document.find(id, fault.complaint()));
         }
         if !mend(document, id, &fault) {
@@ -135,13 +138,17 @@ fn read(document: &mut Document<'_>, finds: &mut Vec<Find>) -> Option<Config> {
     }
 }
 
-/// Whether a fault is the file's own, not the echo of another one.
-fn worth_saying(document: &Document<'_>, id: NodeId, fault: &Fault) -> bool {
+/// Whether a fault is there only because of one that was found before.
+fn is_echo(document: &Document<'_>, id: NodeId, fault: &Fault) -> bool {
     let echo = match fault {
-        Fault::Missing(key) => document.has_lost(id, key),
+        Fault::Missing(key) => document.excuses(id, key),
+        Fault::Said(_) => document.is_hollow(id),
+        Fault::Unknown { what: What::Kind, .. } => {
+            document.table_of_key(id).is_some_and(|table| document.is_guessed(table))
+        }
         _ => false,
     };
-    !echo && !document.is_guessed(id)
+    echo || document.is_guessed(id)
 }
 
 /// Changes the tree so that this fault does not come again. Each way makes the tree smaller or nearer to the format,
@@ -151,11 +158,25 @@ fn mend(document: &mut Document<'_>, id: NodeId, fault: &Fault) -> bool {
         Fault::Missing(key) => {
             stand_in(key).is_some_and(|value| document.stand_in(id, key, value)) || document.remove(id)
         }
-        Fault::Unknown { what: What::Key, word, known } => match words::meant(word, known) {
-            Meant::Known(meant) if !document.is_guessed(id) => document.rename(id, &meant) || document.remove(id),
+        Fault::Unknown { word, known, .. } => mend_word(document, id, words::meant(word, known)),
+        _ if document.is_guessed(id) => document.give_up(id),
+        _ => document.remove(id),
+    }
+}
+
+/// A key is given the name that was meant. A kind (a table with one key that says which) goes with its table when
+/// nothing is meant.
+fn mend_word(document: &mut Document<'_>, id: NodeId, meant: Meant) -> bool {
+    if document.is_guessed(id) {
+        return document.give_up(id);
+    }
+    match meant {
+        Meant::Known(word) | Meant::Called(word) => document.rename(id, &word) || document.remove(id),
+        Meant::Unsupported => document.give_up(id),
+        Meant::Nothing => match document.table_of_key(id) {
+            Some(table) if document.is_guessed(table) => document.give_up(table),
             _ => document.remove(id),
         },
-        _ => id != ROOT && document.remove(id),
     }
 }
 

@@ -74,7 +74,9 @@ impl Deref for Duration {
 impl FromStr for Duration {
     type Err = String;
     fn from_str(text: &str) -> Result<Duration, String> {
-        humantime::parse_duration(text).map(Duration).map_err(|error| format!("not a duration: {error}"))
+        humantime::parse_duration(text)
+            .map(Duration)
+            .map_err(|_| format!("`{text}` is not a duration; write numbers with units: \"250ms\", \"5s\", \"1h 30m\""))
     }
 }
 
@@ -94,9 +96,11 @@ impl FromStr for ByteSize {
     type Err = String;
     fn from_str(text: &str) -> Result<ByteSize, String> {
         if text.bytes().all(|byte| byte.is_ascii_digit()) {
-            return Err("a size needs a unit, for example \"64KiB\"".to_owned());
+            return Err(format!("`{text}` is not a size; a size needs a unit: \"{text}B\", \"64KiB\", \"10MB\""));
         }
-        text.parse::<bytesize::ByteSize>().map(|size| ByteSize(size.0)).map_err(|error| format!("not a size: {error}"))
+        text.parse::<bytesize::ByteSize>()
+            .map(|size| ByteSize(size.0))
+            .map_err(|_| format!("`{text}` is not a size; write a number with a unit: \"64KiB\", \"10MB\""))
     }
 }
 
@@ -124,7 +128,7 @@ impl Percent {
 impl FromStr for Percent {
     type Err = String;
     fn from_str(text: &str) -> Result<Percent, String> {
-        let number = text.strip_suffix('%').ok_or("a share needs a percent sign, for example \"20%\"")?;
+        let number = text.strip_suffix('%').ok_or("a share is in percent; for example \"20%\"")?;
         match number.trim().parse::<f64>() {
             Ok(value) if (0.0..=100.0).contains(&value) => Ok(Percent(value / 100.0)),
             Ok(value) => Err(format!("{value}% is not between 0% and 100%")),
@@ -199,7 +203,8 @@ fn check_host_name(name: &str) -> Result<(), String> {
         return Ok(());
     }
     if name.contains(':') {
-        return Err("a host has no port here; the listener has it".to_owned());
+        let host = name.split("://").last().and_then(|rest| rest.split([':', '/']).next()).unwrap_or_default();
+        return Err(format!("a host has no scheme and no port here; write \"{host}\": the listener has the rest"));
     }
     if name.contains('*') {
         return Err("`*` may stand for the whole first label only, as in `*.shop.example`".to_owned());
@@ -384,7 +389,9 @@ impl UpstreamUrl {
 impl FromStr for UpstreamUrl {
     type Err = String;
     fn from_str(text: &str) -> Result<UpstreamUrl, String> {
-        let (scheme, rest) = text.split_once("://").ok_or("an endpoint's url begins with http:// or https://")?;
+        let (scheme, rest) = text
+            .split_once("://")
+            .ok_or_else(|| format!("an endpoint's url begins with http:// or https://; write \"http://{text}\""))?;
         let tls = match scheme {
             "http" => false,
             "https" => true,
@@ -449,7 +456,9 @@ impl FromStr for HashKey {
             None if text == "path" => Ok(HashKey::Path),
             Some(("header", name)) => name.parse().map(HashKey::Header),
             Some(("cookie", name)) if is_token(name) => Ok(HashKey::Cookie(name.to_owned())),
-            _ => Err("one of `client_ip`, `path`, `header:NAME`, `cookie:NAME`".to_owned()),
+            _ => Err(format!(
+                "`{text}` can't be hashed; write \"client_ip\", \"path\", \"header:NAME\" or \"cookie:NAME\""
+            )),
         }
     }
 }
@@ -489,7 +498,10 @@ impl FromStr for RetryOn {
             "timeout" => Ok(RetryOn::Timeout),
             _ => match text.parse() {
                 Ok(status @ 400..=599) => Ok(RetryOn::Status(status)),
-                _ => Err("one of `connect_failure`, `reset`, `timeout`, or a status from 400 to 599".to_owned()),
+                _ => Err(format!(
+                    "`{text}` is nothing to retry on; write \"connect_failure\", \"reset\", \"timeout\" or a status from \
+                     \"400\" to \"599\""
+                )),
             },
         }
     }

@@ -10,6 +10,8 @@ use crate::problem::Complaint;
 pub(crate) enum Meant {
     /// This known word, nearly certainly.
     Known(String),
+    /// This one: another proxy's word for it was written.
+    Called(String),
     /// Part of the format, not of this version.
     Unsupported,
     /// Nothing that comes to mind.
@@ -120,6 +122,10 @@ const FOREIGN: &[(&str, &str)] = &[
     ("ip_hash", "hash"),
     ("consistent_hash", "hash"),
     ("source", "hash"),
+    ("warning", "warn"),
+    ("notice", "info"),
+    ("critical", "error"),
+    ("fatal", "error"),
     ("http2", "h2c"),
     ("h2", "h2c"),
 ];
@@ -131,15 +137,21 @@ pub(crate) fn meant(word: &str, known: &[String]) -> Meant {
         return Meant::Unsupported;
     }
     let squeezed = |text: &str| text.replace('_', "");
-    let same = known.iter().find(|known| squeezed(known) == squeezed(&word));
-    same.or_else(|| foreign(&word, known))
-        .or_else(|| nearest(&word, known))
-        .cloned()
-        .map_or(Meant::Nothing, Meant::Known)
+    if let Some(same) = known.iter().find(|known| squeezed(known) == squeezed(&word)) {
+        return Meant::Known(same.clone());
+    }
+    if let Some(ours) = foreign(&word, known) {
+        return Meant::Called(ours.clone());
+    }
+    nearest(&word, known).cloned().map_or(Meant::Nothing, Meant::Known)
 }
 
 /// The known word that differs least, when it differs little.
 pub(crate) fn nearest<'a>(word: &str, known: &'a [String]) -> Option<&'a String> {
+    // Versions and numbers are near to each other without being typos.
+    if !word.contains(|letter: char| letter.is_alphabetic()) {
+        return None;
+    }
     let distance = |known: &&String| strsim::damerau_levenshtein(word, known);
     let best = known.iter().min_by_key(distance)?;
     let allowed = (word.chars().count().max(best.chars().count()) / 3).max(1);
@@ -171,6 +183,7 @@ pub(crate) fn complaint(what: &str, word: &str, known: &[String]) -> Complaint {
     match meant(word, known) {
         Meant::Unsupported => Complaint::new(format!("this version of Waypost does not support `{word}`"))
             .hint(format!("supported here: {}", list(known))),
+        Meant::Called(ours) => unknown.hint(format!("here it is called `{ours}`")),
         Meant::Known(meant) => unknown.hint(format!("did you mean `{meant}`?")),
         Meant::Nothing if known.is_empty() => unknown.hint("nothing can be set here"),
         Meant::Nothing => unknown.hint(format!("known here: {}", list(known))),
@@ -203,15 +216,16 @@ mod tests {
 
     #[test]
     fn a_word_of_another_proxy_finds_ours() {
-        check("entryPoints", &["hosts", "listeners"], &Meant::Known("listeners".into()));
-        check("servers", &["endpoints", "retry"], &Meant::Known("endpoints".into()));
-        check("leastconn", &["round_robin", "least_request"], &Meant::Known("least_request".into()));
+        check("entryPoints", &["hosts", "listeners"], &Meant::Called("listeners".into()));
+        check("servers", &["endpoints", "retry"], &Meant::Called("endpoints".into()));
+        check("leastconn", &["round_robin", "least_request"], &Meant::Called("least_request".into()));
     }
 
     #[test]
     fn a_word_that_is_far_from_all_finds_none() {
         check("banana", &["address", "tls"], &Meant::Nothing);
         check("xy", &["on", "to"], &Meant::Nothing);
+        check("1.1", &["1.2", "1.3"], &Meant::Nothing);
     }
 
     #[test]
