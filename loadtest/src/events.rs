@@ -28,7 +28,11 @@ pub enum Action {
     Crash(String),
     /// `recover web-2`: comes back after a crash.
     Recover(String),
-    /// `fault web-2 hang`: requests fail in the named way.
+    /// `refuse web-2`: stops listening; open connections go on.
+    Refuse(String),
+    /// `drain web-2`: health answers 503, connections close after their answer.
+    Drain(String),
+    /// `fault web-2 hang`, `fault web-2 slow=500ms`: requests fail in the named way.
     Fault(String, String),
     /// `clear web-2`: ends the fault.
     Clear(String),
@@ -41,7 +45,8 @@ pub enum Action {
 /// A text that is no action.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is no action: write crash NAME, recover NAME, fault NAME KIND, clear NAME, health NAME STATUS or post URL"
+    "`{0}` is no action: write crash NAME, recover NAME, refuse NAME, drain NAME, fault NAME KIND, clear NAME, \
+     health NAME STATUS or post URL"
 )]
 pub struct ActionError(String);
 
@@ -101,17 +106,23 @@ pub enum CallError {
 }
 
 impl Action {
-    /// The URL to POST to; `control` is the base URL of the fleet's control port.
-    pub fn url(&self, control: &str) -> String {
+    /// What to call; `control` is the base URL of the fleet's control port.
+    pub fn call(&self, control: &str) -> (Method, String) {
         let base = control.trim_end_matches('/');
-        match self {
+        let url = match self {
             Self::Crash(name) => format!("{base}/containers/{name}/crash"),
             Self::Recover(name) => format!("{base}/containers/{name}/recover"),
-            Self::Fault(name, kind) => format!("{base}/containers/{name}/fault?kind={kind}"),
-            Self::Clear(name) => format!("{base}/containers/{name}/fault?kind=none"),
+            Self::Refuse(name) => format!("{base}/containers/{name}/refuse"),
+            Self::Drain(name) => format!("{base}/containers/{name}/drain"),
+            Self::Fault(name, fault) => match fault.split_once('=') {
+                Some((kind, value)) => format!("{base}/containers/{name}/fault?kind={kind}&value={value}"),
+                None => format!("{base}/containers/{name}/fault?kind={fault}"),
+            },
+            Self::Clear(name) => format!("{base}/containers/{name}/fault"),
             Self::Health(name, status) => format!("{base}/containers/{name}/health?status={status}"),
             Self::Post(url) => url.clone(),
-        }
+        };
+        (if matches!(self, Self::Clear(_)) { Method::DELETE } else { Method::POST }, url)
     }
 
     /// Whether it goes to the control port.
@@ -121,7 +132,8 @@ impl Action {
 
     /// Does it.
     pub async fn perform(&self, control: &str) -> Result<(), CallError> {
-        call(Method::POST, &self.url(control)).await.map(drop)
+        let (method, url) = self.call(control);
+        call(method, &url).await.map(drop)
     }
 }
 
@@ -133,6 +145,8 @@ impl FromStr for Action {
         Ok(match words[..] {
             ["crash", name] => Self::Crash(name.to_owned()),
             ["recover", name] => Self::Recover(name.to_owned()),
+            ["refuse", name] => Self::Refuse(name.to_owned()),
+            ["drain", name] => Self::Drain(name.to_owned()),
             ["fault", name, kind] => Self::Fault(name.to_owned(), kind.to_owned()),
             ["clear", name] => Self::Clear(name.to_owned()),
             ["health", name, status] => {
@@ -157,6 +171,8 @@ impl fmt::Display for Action {
         match self {
             Self::Crash(name) => write!(f, "crash {name}"),
             Self::Recover(name) => write!(f, "recover {name}"),
+            Self::Refuse(name) => write!(f, "refuse {name}"),
+            Self::Drain(name) => write!(f, "drain {name}"),
             Self::Fault(name, kind) => write!(f, "fault {name} {kind}"),
             Self::Clear(name) => write!(f, "clear {name}"),
             Self::Health(name, status) => write!(f, "health {name} {status}"),
@@ -175,16 +191,18 @@ impl fmt::Display for Happened {
 pub async fn audit(control: &str, prefix: &str) -> Result<Audit, CallError> {
     let url = format!("{}/executions", control.trim_end_matches('/'));
     let answer = call(Method::GET, &url).await?;
-    let counts = counts(&answer).map_err(|why| CallError::Answer { url, why })?;
-    let own = counts.iter().filter(|(key, _)| key.starts_with(prefix));
+    let ledger: Ledger =
+        serde_json::from_slice(&answer).map_err(|error| CallError::Answer { url, why: error.to_string() })?;
+    let own = ledger.executions.iter().filter(|(key, _)| key.starts_with(prefix));
     let (executed, double_executions) =
         own.fold((0, 0), |(all, double), (_, count)| (all + u64::from(*count > 0), double + u64::from(*count > 1)));
     Ok(Audit { executed, double_executions })
 }
 
-/// `{"KEY": COUNT, …}`.
-fn counts(answer: &[u8]) -> Result<BTreeMap<String, u64>, String> {
-    serde_json::from_slice(answer).map_err(|error| error.to_string())
+/// The part of `/executions` that matters here: how often each key was executed.
+#[derive(Deserialize)]
+struct Ledger {
+    executions: BTreeMap<String, u64>,
 }
 
 /// One request on a connection of its own; the body of a 2xx answer.
@@ -235,7 +253,9 @@ mod tests {
     #[track_caller]
     fn check(text: &str, url: &str) {
         let action: Action = text.parse().unwrap();
-        assert_eq!(action.url("http://127.0.0.1:10000/"), url);
+        let (method, called) = action.call("http://127.0.0.1:10000/");
+        assert_eq!(called, url);
+        assert_eq!(method == Method::DELETE, text.starts_with("clear"), "{text}: {method}");
         assert_eq!(action.to_string(), text);
     }
 
@@ -244,7 +264,10 @@ mod tests {
         check("crash web-2", "http://127.0.0.1:10000/containers/web-2/crash");
         check("recover web-2", "http://127.0.0.1:10000/containers/web-2/recover");
         check("fault web-2 hang", "http://127.0.0.1:10000/containers/web-2/fault?kind=hang");
-        check("clear web-2", "http://127.0.0.1:10000/containers/web-2/fault?kind=none");
+        check("fault web-2 slow=1s", "http://127.0.0.1:10000/containers/web-2/fault?kind=slow&value=1s");
+        check("refuse web-2", "http://127.0.0.1:10000/containers/web-2/refuse");
+        check("drain web-2", "http://127.0.0.1:10000/containers/web-2/drain");
+        check("clear web-2", "http://127.0.0.1:10000/containers/web-2/fault");
         check("health web-2 500", "http://127.0.0.1:10000/containers/web-2/health?status=500");
         check("post http://127.0.0.1:9900/api/reload", "http://127.0.0.1:9900/api/reload");
     }

@@ -1,5 +1,7 @@
 //! The command line of the load tester: words to plans, reports to text, verdicts to exit codes. Nothing else.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 mod display;
 
 use std::{
@@ -68,6 +70,7 @@ Examples:
   loadtest run --rate 100 --no-keepalive --ca ca.pem --server-name shop.example https://127.0.0.1:8443/
   loadtest run --rate 2000 http://127.0.0.1:8080/a http://127.0.0.1:8080/b     both paths, half and half
   loadtest run --rate 2000 --json - http://127.0.0.1:8080/ | jq .latency.p99_us")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 struct Run {
     /// What to request; several URLs of one origin are requested equally often
     #[arg(required = true, value_name = "URL")]
@@ -170,7 +173,7 @@ A scenario:
 
   [[events]]
   at = \"3s\"
-  do = \"crash web-2\"                        # recover, fault NAME KIND, clear, health NAME STATUS, post URL
+  do = \"crash web-2\"                        # recover, refuse, drain, fault NAME KIND, clear, health NAME STATUS, post URL
 
   [slo]
   p99 = \"< 50ms\"                            # p50 p90 p95 p99 p99_9 max mean
@@ -202,7 +205,7 @@ struct Output {
     quiet: bool,
 }
 
-/// Measures the CPU time per request of Waypost beside nginx and HAProxy
+/// Measures the CPU time per request of Waypost beside nginx and `HAProxy`
 ///
 /// Every proxy runs with one worker pinned to one core, load and upstreams on another. All get the same offered rate,
 /// in interleaved rounds; what is compared is the CPU time of the proxy's processes per answered request, as the

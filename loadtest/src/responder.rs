@@ -57,9 +57,9 @@ async fn converse(mut stream: TcpStream, answers: Arc<Answers>) -> io::Result<()
     loop {
         let Some(request) = read_head(&mut stream, &mut buffer, &mut filled).await? else { return Ok(()) };
         let mut rest = request.body;
-        let buffered = rest.min(filled - request.head);
-        buffer.copy_within(request.head + buffered..filled, 0);
-        filled -= request.head + buffered;
+        let buffered = rest.min(filled - request.size);
+        buffer.copy_within(request.size + buffered..filled, 0);
+        filled -= request.size + buffered;
         rest -= buffered;
         while rest > 0 {
             let room = rest.min(buffer.len());
@@ -78,8 +78,8 @@ async fn converse(mut stream: TcpStream, answers: Arc<Answers>) -> io::Result<()
 /// What matters of a request.
 #[derive(Debug, PartialEq, Eq)]
 struct Head {
-    /// Its bytes, the empty line included.
-    head: usize,
+    /// Bytes of the head itself, the empty line included.
+    size: usize,
     /// Bytes of its body.
     body: usize,
     large: bool,
@@ -104,7 +104,7 @@ fn parse(head: &[u8]) -> Option<Head> {
     let text = std::str::from_utf8(head).ok()?;
     let mut lines = text.split("\r\n");
     let path = lines.next()?.split(' ').nth(1)?;
-    let mut found = Head { head: head.len(), body: 0, large: path.starts_with("/1m"), last: false };
+    let mut found = Head { size: head.len(), body: 0, large: path.starts_with("/1m"), last: false };
     for (name, value) in lines.filter_map(|line| line.split_once(':')) {
         if name.eq_ignore_ascii_case("content-length") {
             found.body = value.trim().parse().ok()?;
@@ -123,7 +123,7 @@ mod tests {
 
     #[track_caller]
     fn check(head: &str, found: Option<(usize, bool, bool)>) {
-        let expected = found.map(|(body, large, last)| Head { head: head.len(), body, large, last });
+        let expected = found.map(|(body, large, last)| Head { size: head.len(), body, large, last });
         assert_eq!(parse(head.as_bytes()), expected, "{head}");
     }
 

@@ -439,7 +439,7 @@ mod tests {
         check_refused(r#"p99 = "< 50""#, "p99 is a duration, like 50ms, not `50`");
         check_refused(r#"p99 = "fast""#, "`fast` is no bound");
         check_refused("p99 = 50", "p99 is a duration");
-        check_refused(r#"sticky = 100"#, "sticky is a percentage");
+        check_refused("sticky = 100", "sticky is a percentage");
         check_refused(r#"rate = "> 5%""#, "rate is requests per second");
         check_refused("errors = -1", "below 0");
         check_refused(r#"rate = "> -5/s""#, "is no bound");

@@ -133,8 +133,7 @@ impl Kind {
             Self::H1Small => 8_000.0,
             Self::H1Tls | Self::H2Tls => 5_000.0,
             Self::Download1m => 200.0,
-            Self::Post64k => 1_500.0,
-            Self::Churn => 1_500.0,
+            Self::Post64k | Self::Churn => 1_500.0,
             Self::ChurnTls => 300.0,
         }
     }
@@ -143,7 +142,7 @@ impl Kind {
         matches!(self, Self::H1Tls | Self::H2Tls | Self::ChurnTls)
     }
 
-    fn plan(self, place: &Place, seconds: u64) -> Result<Plan, PlanError> {
+    fn plan(self, place: Place, seconds: u64) -> Result<Plan, PlanError> {
         let (scheme, port) = if self.tls() { ("https", place.tls) } else { ("http", place.plain) };
         let path = if self == Self::Download1m { "/1m" } else { "/" };
         let plan = Plan::new(&format!("{scheme}://127.0.0.1:{port}{path}"))?.rate(self.rate());
@@ -185,7 +184,7 @@ pub async fn run(settings: Settings, mut say: impl FnMut(&str)) -> Result<Compar
     let mut rounds = Vec::new();
     for round in 1..=settings.rounds {
         for &kind in &settings.kinds {
-            for (place, peer) in &running {
+            for &(place, ref peer) in &running {
                 let seen = measure_once(kind, place, peer, settings.seconds).await?;
                 say(&format!("round {round} {}: {seen}", kind.name()));
                 rounds.push(Round { round, ..seen });
@@ -195,7 +194,7 @@ pub async fn run(settings: Settings, mut say: impl FnMut(&str)) -> Result<Compar
     Ok(Comparison::new(running.iter().map(|(_, peer)| peer.version()).collect(), rounds, settings.seconds))
 }
 
-async fn measure_once(kind: Kind, place: &Place, peer: &Peer, seconds: u64) -> Result<Round, CompareError> {
+async fn measure_once(kind: Kind, place: Place, peer: &Peer, seconds: u64) -> Result<Round, CompareError> {
     let load = load::start(kind.plan(place, seconds)?).await?;
     let watch = load.watch();
     tokio::time::sleep(WARM_UP.saturating_sub(watch.elapsed())).await;

@@ -50,14 +50,18 @@ fn is_installed(program: &str) -> bool {
         .any(|folder| folder.join(program).is_file())
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn comparison_measures_the_peers_and_leaves_nobody_behind() {
+#[test]
+fn comparison_measures_the_peers_and_leaves_nobody_behind() {
     let cores = std::thread::available_parallelism().unwrap().get();
     if cores < 2 || !["nginx", "haproxy", "taskset"].into_iter().all(is_installed) {
         eprintln!("skipped: needs two cores, nginx, haproxy and taskset");
         return;
     }
-    let output = loadtest(&["compare", "--quick", "--rounds", "1", "--only", "churn", "--json", "-"]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = ["compare", "--quick", "--rounds", "1", "--only", "churn", "--json", "-"];
+    // A folder of our own tells our children from those of others.
+    let output = Command::new(env!("CARGO_BIN_EXE_loadtest")).args(arguments).env("TMPDIR", folder.path()).output();
+    let output = output.unwrap();
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{text}");
     let figures: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -67,13 +71,15 @@ async fn comparison_measures_the_peers_and_leaves_nobody_behind() {
         assert_eq!(round["failed"], 0, "{round}");
     }
     assert!(figures["ratios"][0]["cpu"]["min"].as_f64().unwrap() > 0.0, "{figures}");
-    assert_eq!(left_behind(), Vec::<String>::new());
+    assert_eq!(left_behind(folder.path()), Vec::<String>::new());
 }
 
-/// Command lines of processes that run on a folder of a comparison.
-fn left_behind() -> Vec<String> {
+/// Command lines of processes that run on `folder`, and what is left in it.
+fn left_behind(folder: &Path) -> Vec<String> {
     let processes = std::fs::read_dir("/proc").unwrap().flatten();
     let line =
         |path: &Path| String::from_utf8_lossy(&std::fs::read(path.join("cmdline")).unwrap_or_default()).into_owned();
-    processes.map(|process| line(&process.path())).filter(|line| line.contains("loadtest-compare-")).collect()
+    let folder_name = folder.display().to_string();
+    let running = processes.map(|process| line(&process.path())).filter(|line| line.contains(&folder_name));
+    running.chain(std::fs::read_dir(folder).unwrap().map(|left| format!("{left:?}"))).collect()
 }

@@ -77,7 +77,7 @@ async fn control(server: &Server, executions: fn(&[String]) -> String) -> (Strin
 
 fn once_each(keys: &[String]) -> String {
     let counts: Vec<_> = keys.iter().map(|key| format!("\"{key}\": 1")).collect();
-    format!("{{{}, \"of-another-load\": 9}}", counts.join(","))
+    format!("{{\"executions\": {{{}, \"of-another-load\": 9}}}}", counts.join(","))
 }
 
 fn first_twice(keys: &[String]) -> String {

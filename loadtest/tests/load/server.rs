@@ -67,10 +67,7 @@ impl Server {
     }
 
     /// Hands every connection to `speak` after its first bytes have come.
-    pub(crate) async fn raw<F: Future<Output = ()> + Send>(speak: fn(TcpStream) -> F) -> Self
-    where
-        F: 'static,
-    {
+    pub(crate) async fn raw<F: Future<Output = ()> + Send + 'static>(speak: fn(TcpStream) -> F) -> Self {
         let (listener, address) = bind().await;
         let task = tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
