@@ -1,0 +1,139 @@
+//! What the documentation says, holds: examples load, links lead somewhere, every reason is explained.
+//!
+//! Configs are loaded in a folder of their own, with the certificates and secrets that they name made there.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use rcgen::{CertifiedKey, generate_simple_self_signed};
+use tempfile::TempDir;
+use waypost::reply::Cause;
+
+fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the package lies in the repository")
+}
+
+/// Every file below the folder whose name ends like this; build output and hidden folders left out.
+fn files(folder: &Path, ending: &str) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if path.is_dir() && !name.starts_with('.') && name != "target" {
+            found.extend(files(&path, ending)?);
+        } else if name.ends_with(ending) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// What every variable and every file of secrets holds here.
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+/// The names of files in `folder/` that the text mentions.
+fn mentioned<'t>(text: &'t str, folder: &str) -> Vec<&'t str> {
+    let names = text.split(folder).skip(1);
+    names.filter_map(|rest| rest.split(['"', '}', ' ', ',', '`', '\n']).next()).collect()
+}
+
+/// Makes the certificates and secrets that the text names, in `certs/` and `secrets/`, as the examples do.
+fn make_keys(text: &str, folder: &Path) -> Result<()> {
+    fs::create_dir(folder.join("certs"))?;
+    fs::create_dir(folder.join("secrets"))?;
+    for name in mentioned(text, "certs/") {
+        let stem = name.trim_end_matches(".pem").trim_end_matches(".key");
+        let pem = folder.join(format!("certs/{stem}.pem"));
+        if !pem.exists() {
+            let CertifiedKey { cert, signing_key } = generate_simple_self_signed([format!("{stem}.example")])?;
+            fs::write(pem, cert.pem())?;
+            fs::write(folder.join(format!("certs/{stem}.key")), signing_key.serialize_pem())?;
+        }
+    }
+    for name in mentioned(text, "secrets/") {
+        fs::write(folder.join("secrets").join(name), SECRET)?;
+    }
+    Ok(())
+}
+
+/// Loads the text as a config, in a folder of its own.
+fn load(text: &str) -> Result<()> {
+    let folder = TempDir::new()?;
+    make_keys(text, folder.path())?;
+    waypost_config::parse(text, &folder.path().join("waypost.toml"), &|_| Some(SECRET.to_owned()))?;
+    Ok(())
+}
+
+#[test]
+fn every_example_loads() -> Result<()> {
+    let examples = files(&repository().join("docs/examples"), ".toml")?;
+    ensure!(examples.len() >= 9, "where are the examples? {examples:?}");
+    for example in examples {
+        load(&fs::read_to_string(&example)?).with_context(|| example.display().to_string())?;
+    }
+    Ok(())
+}
+
+/// The blocks of TOML in a page that are whole files.
+fn whole_configs(page: &str) -> impl Iterator<Item = &str> {
+    page.split("```toml\n")
+        .skip(1)
+        .filter_map(|rest| rest.split("```").next())
+        .filter(|block| block.contains("version ="))
+}
+
+#[test]
+fn whole_configs_in_the_docs_load() -> Result<()> {
+    let mut loaded = 0;
+    for page in files(repository(), ".md")? {
+        let text = fs::read_to_string(&page)?;
+        for config in whole_configs(&text) {
+            load(config).with_context(|| format!("{}:\n{config}", page.display()))?;
+            loaded += 1;
+        }
+    }
+    ensure!(loaded >= 2, "the README and the quickstart have a whole config each");
+    Ok(())
+}
+
+/// What the page's links point at inside the repository, without their anchors.
+fn local_links(page: &str) -> impl Iterator<Item = &str> {
+    let targets = page.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next());
+    targets.filter(|target| !target.is_empty() && !target.contains("://"))
+}
+
+#[test]
+fn every_link_leads_somewhere() -> Result<()> {
+    let mut broken = Vec::new();
+    for page in files(repository(), ".md")? {
+        let text = fs::read_to_string(&page)?;
+        let folder = page.parent().context("a file lies in a folder")?;
+        let missing = local_links(&text).filter(|target| !folder.join(target).exists());
+        broken.extend(missing.map(|target| format!("{} -> {target}", page.display())));
+    }
+    ensure!(broken.is_empty(), "links that lead nowhere:\n{}", broken.join("\n"));
+    Ok(())
+}
+
+#[test]
+fn every_reason_is_explained_with_its_status() -> Result<()> {
+    let page = fs::read_to_string(repository().join("docs/semantics.md"))?;
+    let rows: Vec<&str> = page.lines().filter(|line| line.starts_with("| `")).collect();
+    ensure!(rows.len() == Cause::ALL.len(), "{} rows for {} reasons", rows.len(), Cause::ALL.len());
+    for (row, cause) in rows.into_iter().zip(Cause::ALL) {
+        let status = match cause {
+            // Theirs is set by whoever wrote the redirect or the middleware.
+            Cause::Redirect => "3xx".to_owned(),
+            Cause::Middleware => "its own".to_owned(),
+            _ => cause.status().as_u16().to_string(),
+        };
+        let expected = format!("| `{}` | {status} | ", cause.token());
+        ensure!(
+            row.starts_with(&expected),
+            "the row after the order of `Cause::ALL` begins with {expected}, not {row}"
+        );
+    }
+    Ok(())
+}
