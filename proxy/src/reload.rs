@@ -1,1 +1,292 @@
-//! The one way in for change.
+//! The one way in for change: read, check, compile, bind, publish, or keep the old generation and say why.
+//!
+//! Owns what is known of the last reload. Never half applies: everything that can fail comes before the one store
+//! that publishes.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use indexmap::IndexMap;
+use parking_lot::Mutex;
+use waypost_config::load::{LoadError, Loaded};
+use waypost_config::problem::Problem;
+use waypost_config::{Config, Service};
+
+use crate::edge::{BindError, Edge, Inherited, Shared};
+use crate::snapshot::{CompileError, Ground, Snapshot, compile};
+use crate::telemetry::metrics::ReloadResult;
+
+/// Turns the file into generations.
+#[derive(Debug)]
+pub struct Reloader {
+    path: PathBuf,
+    shared: Shared,
+    ground: Ground,
+    edge: Arc<Edge>,
+    status: Mutex<Status>,
+}
+
+/// What is known of the generation that serves and of the last one that was refused.
+#[derive(Debug, Clone)]
+pub struct Status {
+    /// The text of the file that serves.
+    pub text: String,
+    /// Since when it serves.
+    pub published: SystemTime,
+    /// The last refusal, if nothing was published since.
+    pub refused: Option<(SystemTime, Arc<Refusal>)>,
+}
+
+/// What a reload has done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// The generation that serves.
+    pub generation: u64,
+    /// What is different from the one before, one phrase each; empty when nothing is.
+    pub changes: Vec<String>,
+    /// Every file that the config is made of or points at, for the watcher.
+    pub files: Vec<PathBuf>,
+}
+
+/// Why a config does not serve.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// It cannot be read, or has mistakes.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// It reads well and cannot be run.
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+    /// A socket cannot be opened.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// It changes what is fixed when the process starts.
+    #[error("`{0}` cannot change while the process runs: restart it, or hand over to a new one with `waypost upgrade`")]
+    Fixed(&'static str),
+}
+
+impl Refusal {
+    /// The mistakes with their places, if it was the file's text that was wrong.
+    pub fn problems(&self) -> impl Iterator<Item = &Problem> {
+        let problems = match self {
+            Refusal::Load(LoadError::Refused(problems)) => Some(problems.iter()),
+            _ => None,
+        };
+        problems.into_iter().flatten()
+    }
+}
+
+/// The first generation: read and compiled, not yet served.
+pub fn first(path: &Path, ground: &Ground) -> Result<(Snapshot, Loaded), Refusal> {
+    let loaded = waypost_config::load::load(path)?;
+    let snapshot = compile(loaded.config.clone(), None, ground)?;
+    Ok((snapshot, loaded))
+}
+
+impl Reloader {
+    /// Takes over from [`first`]: `shared` has its snapshot already, and no listener is open.
+    pub fn new(path: PathBuf, text: String, shared: Shared, ground: Ground, edge: Arc<Edge>) -> Reloader {
+        let status = Status { text, published: SystemTime::now(), refused: None };
+        Reloader { path, shared, ground, edge, status: Mutex::new(status) }
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What is known.
+    pub fn status(&self) -> Status {
+        self.status.lock().clone()
+    }
+
+    /// Opens the first generation's listeners, with sockets inherited from another process where there are some.
+    pub fn open(&self, inherited: &mut Inherited<'_>) -> Result<(), BindError> {
+        let snapshot = self.shared.snapshot.load_full();
+        let prepared = self.edge.prepare(&snapshot, inherited)?;
+        snapshot.settle(Instant::now());
+        self.edge.apply(prepared);
+        self.shared.metrics.config_generation.set(1);
+        self.shared.metrics.reloaded(ReloadResult::Applied);
+        Ok(())
+    }
+
+    /// Reads the file again and publishes what it says, or keeps what serves. Blocks on the file system; calls must
+    /// not overlap.
+    pub fn reload(&self) -> Result<Report, Arc<Refusal>> {
+        let outcome = self.attempt();
+        let result = match &outcome {
+            Ok(report) if report.changes.is_empty() => ReloadResult::Unchanged,
+            Ok(_) => ReloadResult::Applied,
+            Err(_) => ReloadResult::Refused,
+        };
+        self.shared.metrics.reloaded(result);
+        outcome.map_err(|refusal| self.refused(refusal))
+    }
+
+    fn attempt(&self) -> Result<Report, Refusal> {
+        let loaded = waypost_config::load::load(&self.path)?;
+        let previous = self.shared.snapshot.load_full();
+        let changes = changes(&previous.config, &loaded.config);
+        if changes.is_empty() {
+            self.status.lock().refused = None;
+            return Ok(Report { generation: previous.generation, changes, files: loaded.files });
+        }
+        fixed(&previous.config, &loaded.config)?;
+        let snapshot = compile(loaded.config, Some(&previous), &self.ground)?;
+        let prepared = self.edge.prepare(&snapshot, &mut |_| None)?;
+        let generation = snapshot.generation;
+        snapshot.settle(Instant::now());
+        self.shared.snapshot.store(Arc::new(snapshot));
+        self.edge.apply(prepared);
+        self.published(generation, loaded.text, &changes);
+        Ok(Report { generation, changes, files: loaded.files })
+    }
+
+    fn published(&self, generation: u64, text: String, changes: &[String]) {
+        self.shared.metrics.config_generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
+        *self.status.lock() = Status { text, published: SystemTime::now(), refused: None };
+        tracing::info!(generation, changes = changes.join(", "), "config published");
+    }
+
+    fn refused(&self, refusal: Refusal) -> Arc<Refusal> {
+        tracing::error!(path = %self.path.display(), "config refused, the old one goes on serving\n{refusal}");
+        let refusal = Arc::new(refusal);
+        self.status.lock().refused = Some((SystemTime::now(), Arc::clone(&refusal)));
+        refusal
+    }
+}
+
+/// What is made once per process.
+fn fixed(old: &Config, new: &Config) -> Result<(), Refusal> {
+    if old.server.workers != new.server.workers {
+        return Err(Refusal::Fixed("server.workers"));
+    }
+    if old.server.upgrade_socket != new.server.upgrade_socket {
+        return Err(Refusal::Fixed("server.upgrade_socket"));
+    }
+    if old.admin != new.admin {
+        return Err(Refusal::Fixed("admin"));
+    }
+    if old.telemetry.log.format != new.telemetry.log.format {
+        return Err(Refusal::Fixed("telemetry.log.format"));
+    }
+    Ok(())
+}
+
+/// What is different, in the operator's words: `+route shop`, `~service api: +endpoint web-4`, `-listener web`.
+pub fn changes(old: &Config, new: &Config) -> Vec<String> {
+    let mut changes = Vec::new();
+    if old.server != new.server {
+        changes.push("~server".to_owned());
+    }
+    if old.admin != new.admin {
+        changes.push("~admin".to_owned());
+    }
+    if old.telemetry != new.telemetry {
+        changes.push("~telemetry".to_owned());
+    }
+    named(&mut changes, "listener", &old.listeners, &new.listeners, |_, _| String::new());
+    named(&mut changes, "route", &old.routes, &new.routes, |_, _| String::new());
+    named(&mut changes, "middleware", &old.middlewares, &new.middlewares, |_, _| String::new());
+    named(&mut changes, "service", &old.services, &new.services, endpoint_changes);
+    if changes.is_empty() && order(old) != order(new) {
+        changes.push("~order of routes".to_owned());
+    }
+    changes
+}
+
+/// The order of routes decides between equals, and of endpoints who is first.
+fn order(config: &Config) -> Vec<&String> {
+    config.routes.keys().collect()
+}
+
+fn named<T: PartialEq>(
+    changes: &mut Vec<String>,
+    kind: &str,
+    old: &IndexMap<String, T>,
+    new: &IndexMap<String, T>,
+    detail: impl Fn(&T, &T) -> String,
+) {
+    for (name, value) in new {
+        match old.get(name) {
+            None => changes.push(format!("+{kind} {name}")),
+            Some(before) if before != value => changes.push(format!("~{kind} {name}{}", detail(before, value))),
+            Some(_) => {}
+        }
+    }
+    let gone = old.keys().filter(|name| !new.contains_key(*name));
+    changes.extend(gone.map(|name| format!("-{kind} {name}")));
+}
+
+fn endpoint_changes(old: &Service, new: &Service) -> String {
+    let by_name = |service: &Service| -> IndexMap<String, waypost_config::service::Endpoint> {
+        service.endpoints.iter().map(|endpoint| (endpoint.name.clone(), endpoint.clone())).collect()
+    };
+    let mut changes = Vec::new();
+    named(&mut changes, "endpoint", &by_name(old), &by_name(new), |_, _| String::new());
+    if changes.is_empty() { String::new() } else { format!(" ({})", changes.join(" ")) }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.changes.is_empty() {
+            return write!(formatter, "generation {}: nothing has changed", self.generation);
+        }
+        write!(formatter, "generation {}: {}", self.generation, self.changes.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(text: &str) -> Config {
+        waypost_config::load::parse(text, Path::new("waypost.toml"), &|_| None).unwrap().config
+    }
+
+    const BEFORE: &str = r#"
+        version = 1
+        [listeners.web]
+        address = "127.0.0.1:8080"
+        [routes.shop]
+        service = "shop"
+        [routes.old]
+        path = "/old"
+        service = "shop"
+        [services.shop]
+        endpoints = [{ name = "web-1", url = "http://10.0.0.1" }, { name = "web-2", url = "http://10.0.0.2" }]
+    "#;
+
+    #[track_caller]
+    fn check(replace: &str, by: &str, expected: &[&str]) {
+        assert!(BEFORE.contains(replace), "{replace}");
+        assert_eq!(changes(&config(BEFORE), &config(&BEFORE.replace(replace, by))), expected);
+    }
+
+    #[test]
+    fn changes_are_told_in_the_operators_words() {
+        check("shop", "shop", &[]);
+        check("[routes.old]", "[routes.new]", &["+route new", "-route old"]);
+        check("8080", "8081", &["~listener web"]);
+        check("10.0.0.2", "10.0.0.3", &["~service shop (~endpoint web-2)"]);
+        check("web-2", "web-3", &["~service shop (+endpoint web-3 -endpoint web-2)"]);
+        check("version = 1", "version = 1\n[server]\ngrace_period = \"5s\"", &["~server"]);
+    }
+
+    #[test]
+    fn order_of_routes_counts() {
+        let mut turned = config(BEFORE);
+        turned.routes.reverse();
+        assert_eq!(changes(&config(BEFORE), &turned), ["~order of routes"]);
+    }
+
+    #[test]
+    fn what_is_made_once_is_refused() {
+        let with = |server: &str| config(&BEFORE.replace("version = 1", &format!("version = 1\n[server]\n{server}")));
+        assert!(fixed(&config(BEFORE), &with("workers = 3")).is_err());
+        assert!(fixed(&config(BEFORE), &with("grace_period = \"3s\"")).is_ok());
+    }
+}
