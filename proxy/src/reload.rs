@@ -12,11 +12,13 @@ use indexmap::IndexMap;
 use parking_lot::Mutex;
 use waypost_config::load::{LoadError, Loaded};
 use waypost_config::problem::Problem;
-use waypost_config::{Config, Service};
+use waypost_config::service::UpstreamTls;
+use waypost_config::{Config, Listener, Service};
 
 use crate::edge::{BindError, Edge, Inherited, Shared};
-use crate::snapshot::{CompileError, Ground, Snapshot, compile};
-use crate::telemetry::metrics::ReloadResult;
+use crate::snapshot::{Before, CompileError, Ground, Snapshot, compile};
+use crate::telemetry::metrics::{Metrics, ReloadResult};
+use crate::upstream::sticky::ProcessKey;
 
 /// Turns the file into generations.
 #[derive(Debug)]
@@ -65,6 +67,9 @@ pub enum Refusal {
     /// It changes what is fixed when the process starts.
     #[error("`{0}` cannot change while the process runs: restart it, or hand over to a new one with `waypost upgrade`")]
     Fixed(&'static str),
+    /// The process is on its way out.
+    #[error("the process is stopping")]
+    Stopping,
 }
 
 impl Refusal {
@@ -79,10 +84,12 @@ impl Refusal {
 }
 
 /// The first generation: read and compiled, not yet served.
-pub fn first(path: &Path, ground: &Ground) -> Result<(Snapshot, Loaded), Refusal> {
+pub fn first(path: &Path, metrics: &Arc<Metrics>) -> Result<(Ground, Snapshot, Loaded), Refusal> {
     let loaded = waypost_config::load::load(path)?;
-    let snapshot = compile(loaded.config.clone(), None, ground)?;
-    Ok((snapshot, loaded))
+    let workers = loaded.config.server.workers.count();
+    let ground = Ground { metrics: Arc::clone(metrics), process_key: ProcessKey::generate(), workers };
+    let snapshot = compile(loaded.config.clone(), Before::default(), &ground)?;
+    Ok((ground, snapshot, loaded))
 }
 
 impl Reloader {
@@ -113,10 +120,10 @@ impl Reloader {
         Ok(())
     }
 
-    /// Reads the file again and publishes what it says, or keeps what serves. Blocks on the file system; calls must
-    /// not overlap.
-    pub fn reload(&self) -> Result<Report, Arc<Refusal>> {
-        let outcome = self.attempt();
+    /// Reads the file again and publishes what it says, or keeps what serves. `stale` are files it points at whose
+    /// content has changed. Blocks on the file system; calls must not overlap.
+    pub fn reload(&self, stale: &[PathBuf]) -> Result<Report, Arc<Refusal>> {
+        let outcome = self.attempt(stale);
         let result = match &outcome {
             Ok(report) if report.changes.is_empty() => ReloadResult::Unchanged,
             Ok(_) => ReloadResult::Applied,
@@ -126,16 +133,18 @@ impl Reloader {
         outcome.map_err(|refusal| self.refused(refusal))
     }
 
-    fn attempt(&self) -> Result<Report, Refusal> {
+    fn attempt(&self, stale: &[PathBuf]) -> Result<Report, Refusal> {
         let loaded = waypost_config::load::load(&self.path)?;
         let previous = self.shared.snapshot.load_full();
-        let changes = changes(&previous.config, &loaded.config);
+        let mut changes = changes(&previous.config, &loaded.config);
+        let inputs = stale.iter().filter(|path| is_tls_input(&loaded.config, path));
+        changes.extend(inputs.map(|path| format!("~file {}", path.display())));
         if changes.is_empty() {
             self.status.lock().refused = None;
             return Ok(Report { generation: previous.generation, changes, files: loaded.files });
         }
         fixed(&previous.config, &loaded.config)?;
-        let snapshot = compile(loaded.config, Some(&previous), &self.ground)?;
+        let snapshot = compile(loaded.config, Before { snapshot: Some(&previous), stale }, &self.ground)?;
         let prepared = self.edge.prepare(&snapshot, &mut |_| None)?;
         let generation = snapshot.generation;
         snapshot.settle(Instant::now());
@@ -157,6 +166,16 @@ impl Reloader {
         self.status.lock().refused = Some((SystemTime::now(), Arc::clone(&refusal)));
         refusal
     }
+}
+
+/// Whether TLS settings are made of this file. Certificate pairs of listeners are not among them: they are swapped
+/// within their store.
+fn is_tls_input(config: &Config, path: &Path) -> bool {
+    let client_auth = |listener: &Listener| listener.tls.as_ref().and_then(|tls| tls.client_auth.clone());
+    let authorities = config.listeners.values().filter_map(client_auth).any(|auth| auth.ca == path);
+    let is = |file: &Option<PathBuf>| file.as_deref() == Some(path);
+    let of = |tls: &UpstreamTls| is(&tls.ca) || is(&tls.client_cert) || is(&tls.client_key);
+    authorities || config.services.values().any(|service| of(&service.tls))
 }
 
 /// What is made once per process.

@@ -1,1 +1,465 @@
-//! The composition root: builds everything, spawns every background task.
+//! The composition root: builds everything from a config file, spawns every background task, and takes it all down.
+//!
+//! Owns the running [`Waypost`], in a process of its own (through [`run`], under Pingora's server) or inside another
+//! program, as in tests and the demo. Decides nothing that has a room of its own.
+
+mod monitors;
+mod operator;
+mod process;
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use waypost_config::watch::{Change, Watcher};
+
+use crate::admin::{self, Auth};
+use crate::drain::{Lifecycle, Phase, Tunnels};
+use crate::edge::{BindError, Edge, Shared};
+use crate::handover::{self, Inherited, Offer};
+use crate::reload::{self, Refusal, Reloader, Report};
+use crate::telemetry::logging::Logging;
+use crate::telemetry::metrics::{CertificateMetrics, Metrics};
+use crate::tls::PairChange;
+use monitors::Monitors;
+pub use process::run;
+
+/// What to run.
+#[derive(Debug, Default)]
+pub struct Options {
+    /// The config file.
+    pub config: PathBuf,
+    /// Listening sockets of the process before.
+    pub inherited: Option<Inherited>,
+    /// The process's log, whose level a reload may change.
+    pub logging: Option<Logging>,
+}
+
+/// Why nothing runs.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The config file.
+    #[error(transparent)]
+    Config(#[from] Refusal),
+    /// A listener.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The admin address.
+    #[error("admin cannot listen on {0}: {1}")]
+    Admin(SocketAddr, io::Error),
+    /// The socket for upgrades.
+    #[error("upgrade socket {path}: {source}", path = .0.display(), source = .1)]
+    UpgradeSocket(PathBuf, io::Error),
+    /// A thread.
+    #[error("a thread cannot be started: {0}")]
+    Thread(#[from] io::Error),
+    /// The process before did not let go.
+    #[error(transparent)]
+    Handover(#[from] handover::HandoverError),
+}
+
+/// A running Waypost. Dropping it does not stop it; [`Waypost::shutdown`] does.
+#[derive(Debug)]
+pub struct Waypost {
+    process: Arc<Process>,
+    admin: Option<SocketAddr>,
+    tasks: Mutex<JoinSet<()>>,
+}
+
+/// What the background tasks share.
+#[derive(Debug)]
+struct Process {
+    shared: Shared,
+    edge: Arc<Edge>,
+    reloader: Arc<Reloader>,
+    monitors: Monitors,
+    orders: mpsc::UnboundedSender<Order>,
+    certificates: Mutex<Vec<Arc<CertificateMetrics>>>,
+    logging: Option<Logging>,
+}
+
+/// A reason to read the file again.
+#[derive(Debug, Default)]
+struct Order {
+    /// Files that have changed, if that is the reason.
+    changed: Vec<PathBuf>,
+    /// Who wants to know what came of it.
+    answer: Option<oneshot::Sender<Result<Report, Arc<Refusal>>>>,
+}
+
+/// How often idle connections are looked through.
+const SWEEP: Duration = Duration::from_secs(5);
+
+impl Waypost {
+    /// Reads the config, opens its listeners and serves. Runs on the current tokio runtime, and on worker threads of
+    /// its own.
+    pub async fn start(options: Options) -> Result<Waypost, StartError> {
+        let Options { config, mut inherited, logging } = options;
+        match Waypost::begin(&config, inherited.as_mut(), logging).await {
+            Ok(waypost) => {
+                if let Some(inherited) = inherited {
+                    inherited.ready().await?;
+                }
+                waypost.offer_sockets()?;
+                Ok(waypost)
+            }
+            Err(error) => {
+                if let Some(inherited) = inherited {
+                    // If this does not arrive, the end of the connection says the same.
+                    let _ = inherited.failed(&error.to_string()).await;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn begin(
+        config: &Path,
+        inherited: Option<&mut Inherited>,
+        logging: Option<Logging>,
+    ) -> Result<Waypost, StartError> {
+        let metrics = Metrics::new();
+        let (ground, snapshot, loaded) = reload::first(config, &metrics)?;
+        warn_of_lost_pins(&loaded.config);
+        let settings = loaded.config.admin.clone();
+        let workers = ground.workers;
+        let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
+        let shared = Shared { snapshot, metrics, lifecycle: Lifecycle::new() };
+        let edge = Arc::new(Edge::start(&shared, workers)?);
+        let admin = admin_socket(settings.as_ref())?;
+        let reloader = Reloader::new(config.to_owned(), loaded.text, shared.clone(), ground, Arc::clone(&edge));
+        open(&reloader, inherited)?;
+        let (orders, inbox) = mpsc::unbounded_channel();
+        let process = Arc::new(Process {
+            shared,
+            edge,
+            reloader: Arc::new(reloader),
+            monitors: Monitors::default(),
+            orders,
+            certificates: Mutex::default(),
+            logging,
+        });
+        process.follow();
+        process.shared.lifecycle.enter(Phase::Running);
+        let waypost = Waypost { admin: admin.as_ref().and_then(|socket| socket.local_addr().ok()), process, tasks: Mutex::default() };
+        waypost.spawn(inbox, loaded.files, admin, Auth::new(settings.and_then(|settings| settings.token)));
+        Ok(waypost)
+    }
+
+    fn spawn(
+        &self,
+        inbox: mpsc::UnboundedReceiver<Order>,
+        files: Vec<PathBuf>,
+        admin: Option<TcpListener>,
+        auth: Auth,
+    ) {
+        let mut tasks = self.tasks.lock();
+        tasks.spawn(obey(Arc::clone(&self.process), inbox, files));
+        tasks.spawn(sweep(Arc::clone(&self.process)));
+        if let Some(socket) = admin {
+            let lifecycle = Arc::clone(&self.process.shared.lifecycle);
+            let router = admin::router(Arc::clone(&self.process) as _, auth);
+            tasks.spawn(async move {
+                // It answers `/ready` until the very end, so that whoever asks learns that we are draining.
+                let end = async move { lifecycle.reached(Phase::Stopped).await };
+                if let Err(error) = admin::serve(socket, router, end).await {
+                    tracing::error!(%error, "admin has failed");
+                }
+            });
+        }
+    }
+
+    /// Lets a new process ask for the listening sockets.
+    fn offer_sockets(&self) -> Result<(), StartError> {
+        let config = &self.process.shared.snapshot.load().config;
+        let Some(path) = config.server.upgrade_socket.clone() else { return Ok(()) };
+        let offer = Offer::listen(&path).map_err(|error| StartError::UpgradeSocket(path, error))?;
+        self.tasks.lock().spawn(hand_over(Arc::clone(&self.process), offer));
+        Ok(())
+    }
+
+    /// Where a listener is open.
+    pub fn address(&self, listener: &str) -> Option<SocketAddr> {
+        self.process.edge.addresses().get(listener).copied()
+    }
+
+    /// Where every listener is open, by name.
+    pub fn addresses(&self) -> HashMap<Arc<str>, SocketAddr> {
+        self.process.edge.addresses()
+    }
+
+    /// Where admin is open.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin
+    }
+
+    /// The books.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.process.shared.metrics
+    }
+
+    /// Reads the config file again.
+    pub async fn reload(&self) -> Result<Report, Arc<Refusal>> {
+        self.process.ask_reload().await
+    }
+
+    /// Opens access-log files again under their names, after a rotation.
+    pub fn reopen_logs(&self) {
+        if let Some(log) = &self.process.shared.snapshot.load().access_log {
+            log.reopen();
+        }
+    }
+
+    /// Drains, and returns when nothing is in flight or the grace period is over.
+    pub async fn drain(&self, tunnels: Tunnels) {
+        self.process.drain(tunnels).await;
+    }
+
+    /// Returns when a drain that somebody else began is over: a new process has taken the sockets over.
+    pub async fn stopped(&self) {
+        self.process.shared.lifecycle.reached(Phase::Stopped).await;
+    }
+
+    /// Drains, then ends every task and thread.
+    pub async fn shutdown(self) {
+        self.drain(Tunnels::EndLast).await;
+        self.end().await;
+    }
+
+    /// Ends every task and thread now; whatever is in flight is cut.
+    pub async fn end(self) {
+        self.process.shared.lifecycle.enter(Phase::Stopped);
+        self.process.monitors.stop();
+        let mut tasks = std::mem::take(&mut *self.tasks.lock());
+        tasks.shutdown().await;
+        let process = self.process;
+        let ended = tokio::task::spawn_blocking(move || {
+            process.edge.stop();
+            if let Some(log) = &process.shared.snapshot.load().access_log {
+                log.close(LAST_LINES);
+            }
+        });
+        if ended.await.is_err() {
+            tracing::error!("a worker could not be ended");
+        }
+    }
+}
+
+/// How long the access log may take to write out what it has.
+const LAST_LINES: Duration = Duration::from_secs(2);
+
+impl Process {
+    async fn ask_reload(&self) -> Result<Report, Arc<Refusal>> {
+        let (answer, told) = oneshot::channel();
+        let order = Order { answer: Some(answer), ..Order::default() };
+        let asked = self.orders.send(order);
+        match told.await {
+            Ok(result) if asked.is_ok() => result,
+            _ => Err(Arc::new(Refusal::Stopping)),
+        }
+    }
+
+    fn order(&self, order: Order) {
+        // Nobody obeys any more once the process stops.
+        let _ = self.orders.send(order);
+    }
+
+    /// Brings to the published snapshot what lives beside it.
+    fn follow(&self) {
+        self.monitors.follow(&self.shared.snapshot);
+        self.show_certificates();
+        if let Some(logging) = &self.logging {
+            logging.apply(&self.shared.snapshot.load().config.telemetry.log);
+        }
+    }
+
+    fn show_certificates(&self) {
+        let snapshot = self.shared.snapshot.load();
+        let mut shown = Vec::new();
+        for (listener, store) in snapshot.certificate_stores() {
+            for certificate in store.certificates() {
+                let metrics = self.shared.metrics.certificate(listener, &certificate.subject, &certificate.serial);
+                metrics.not_after.set(unix_seconds(certificate.not_after));
+                shown.push(metrics);
+            }
+        }
+        *self.certificates.lock() = shown;
+    }
+
+    /// Swaps renewed certificate pairs, each by itself.
+    fn refresh_certificates(&self) {
+        for (listener, store) in self.shared.snapshot.load().certificate_stores() {
+            for outcome in store.refresh() {
+                let cert = outcome.cert.display();
+                match outcome.change {
+                    PairChange::Unchanged => {}
+                    PairChange::Replaced => tracing::info!(%listener, %cert, "certificate replaced"),
+                    PairChange::Kept(error) => {
+                        tracing::warn!(%listener, %cert, %error, "certificate kept, the new pair is refused");
+                    }
+                }
+            }
+        }
+        self.show_certificates();
+    }
+
+    async fn drain(&self, tunnels: Tunnels) {
+        let server = self.shared.snapshot.load().config.server.clone();
+        self.shared.lifecycle.enter(Phase::Draining);
+        tracing::info!(grace_period = %server.grace_period, "draining");
+        if tunnels == Tunnels::EndLast {
+            tokio::time::sleep(server.drain_delay.0).await;
+        }
+        self.edge.close();
+        self.shared.lifecycle.drained(tunnels, server.grace_period.0).await;
+        tracing::info!("stopped");
+        self.shared.lifecycle.enter(Phase::Stopped);
+    }
+}
+
+fn open(reloader: &Reloader, inherited: Option<&mut Inherited>) -> Result<(), StartError> {
+    let mut inherited = inherited;
+    let mut claim = |address: SocketAddr| -> Option<OwnedFd> { inherited.as_mut()?.claim(&address.to_string()) };
+    Ok(reloader.open(&mut claim)?)
+}
+
+fn admin_socket(settings: Option<&waypost_config::Admin>) -> Result<Option<TcpListener>, StartError> {
+    let Some(settings) = settings else { return Ok(None) };
+    let wrong = |error| StartError::Admin(settings.address, error);
+    let socket = bind_admin(settings.address).map_err(wrong)?;
+    TcpListener::from_std(socket).map(Some).map_err(wrong)
+}
+
+fn bind_admin(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    // Two processes have it open while one takes over from the other.
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(128)?;
+    Ok(socket.into())
+}
+
+fn warn_of_lost_pins(config: &waypost_config::Config) {
+    for (name, service) in &config.services {
+        if let Some(waypost_config::service::Sticky::Cookie(cookie)) = &service.sticky
+            && cookie.secrets.is_empty()
+        {
+            tracing::warn!(service = %name, "sticky has no secrets: pins end with this process");
+        }
+    }
+}
+
+/// Carries out orders one after another; those that came meanwhile are one.
+async fn obey(process: Arc<Process>, mut inbox: mpsc::UnboundedReceiver<Order>, files: Vec<PathBuf>) {
+    let watcher = watch(&process, files);
+    while let Some(first) = inbox.recv().await {
+        let mut orders = vec![first];
+        while let Ok(order) = inbox.try_recv() {
+            orders.push(order);
+        }
+        let changed: Vec<PathBuf> = orders.iter().flat_map(|order| order.changed.iter().cloned()).collect();
+        let before = process.shared.snapshot.load_full();
+        let obeying = Arc::clone(&process);
+        let result = tokio::task::spawn_blocking(move || {
+            obeying.refresh_certificates();
+            obeying.reloader.reload(&changed)
+        });
+        let result = result.await.unwrap_or_else(|_| Err(Arc::new(Refusal::Stopping)));
+        if let Ok(report) = &result {
+            process.follow();
+            release_removed(&process, &before);
+            if let Some(watcher) = &watcher {
+                watcher.set_paths(watched(process.reloader.path(), &report.files));
+            }
+        }
+        for answer in orders.into_iter().filter_map(|order| order.answer) {
+            // Whoever asked may have gone.
+            let _ = answer.send(result.clone());
+        }
+    }
+}
+
+fn watch(process: &Arc<Process>, files: Vec<PathBuf>) -> Option<Watcher> {
+    let told = Arc::downgrade(process);
+    let on_change = move |Change { paths }: Change| {
+        if let Some(process) = told.upgrade() {
+            process.order(Order { changed: paths, answer: None });
+        }
+    };
+    match Watcher::new(watched(process.reloader.path(), &files), on_change) {
+        Ok(watcher) => Some(watcher),
+        Err(error) => {
+            tracing::error!(%error, "files are not watched; SIGHUP and the admin API still reload");
+            None
+        }
+    }
+}
+
+fn watched(config: &Path, files: &[PathBuf]) -> Vec<PathBuf> {
+    [&[config.to_owned()], files].concat()
+}
+
+/// Upgraded connections of endpoints that are gone get the grace period, then they are told to go.
+fn release_removed(process: &Arc<Process>, before: &crate::snapshot::Snapshot) {
+    let now = process.shared.snapshot.load();
+    let stays = |live: &Arc<_>| now.endpoints().any(|(_, endpoint)| Arc::ptr_eq(&endpoint.live, live));
+    let grace_period = now.config.server.grace_period.0;
+    for (_, endpoint) in before.endpoints().filter(|(_, endpoint)| !stays(&endpoint.live)) {
+        let removed = endpoint.live.removed.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(grace_period).await;
+            removed.cancel();
+        });
+    }
+}
+
+async fn sweep(process: Arc<Process>) {
+    let mut ticks = tokio::time::interval(SWEEP);
+    loop {
+        ticks.tick().await;
+        for (_, endpoint) in process.shared.snapshot.load().endpoints() {
+            endpoint.pool.sweep();
+        }
+    }
+}
+
+/// Gives the listening sockets to a new process that asks, and drains once it serves.
+async fn hand_over(process: Arc<Process>, offer: Offer) {
+    loop {
+        let mut request = match offer.accept().await {
+            Ok(request) => request,
+            Err(error) => return tracing::error!(%error, "upgrade socket has failed"),
+        };
+        let pid = request.pid();
+        let sockets = process.edge.sockets();
+        let shown: Vec<_> = sockets.iter().map(|(key, socket)| (key.clone(), std::os::fd::AsFd::as_fd(socket))).collect();
+        if let Err(error) = request.send(&shown).await {
+            tracing::error!(pid, %error, "sockets could not be sent");
+            continue;
+        }
+        match request.outcome().await {
+            handover::Outcome::Failed(reason) => tracing::error!(pid, reason, "upgrade failed, this process goes on"),
+            handover::Outcome::TakenOver => {
+                tracing::info!(pid, "upgraded, the new process serves");
+                drop(offer);
+                return process.drain(Tunnels::LiveOn).await;
+            }
+        }
+    }
+}
+
+fn unix_seconds(time: std::time::SystemTime) -> i64 {
+    let since = time.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -138,10 +139,20 @@ pub struct Ground {
     pub workers: usize,
 }
 
-/// Builds the next generation. Nothing is touched that the previous one uses.
-pub fn compile(config: Config, previous: Option<&Snapshot>, ground: &Ground) -> Result<Snapshot, CompileError> {
+/// The generation before, if there was one.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Before<'a> {
+    /// From which living state is carried over.
+    pub snapshot: Option<&'a Snapshot>,
+    /// Files that have changed since it was built: what was read from them is read again.
+    pub stale: &'a [PathBuf],
+}
+
+/// Builds the next generation. Nothing is touched that the one before uses.
+pub fn compile(config: Config, before: Before<'_>, ground: &Ground) -> Result<Snapshot, CompileError> {
+    let previous = before.snapshot;
     let services = compile_services(&config, previous, ground)?;
-    let listeners = compile_listeners(&config, previous, &services, ground)?;
+    let listeners = compile_listeners(&config, before, &services, ground)?;
     let access_log = compile_access_log(&config, previous, &ground.metrics)?;
     let retired = previous.map_or_else(HashMap::new, |previous| retired(previous, &listeners));
     let generation = previous.map_or(1, |previous| previous.generation + 1);
@@ -160,9 +171,15 @@ impl Snapshot {
             service.live.budget.reconfigure(&service.config.retry.budget);
             for endpoint in &service.endpoints {
                 endpoint.live.health.reconfigure(service.config.health_check.as_ref(), now);
+                endpoint.show();
             }
             service.refresh();
         }
+    }
+
+    /// Every certificate store, with its listener's name.
+    pub fn certificate_stores(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<CertificateStore>)> {
+        self.listeners.iter().filter_map(|(name, view)| view.tls.as_ref().map(|tls| (name, &tls.store)))
     }
 
     /// Every endpoint of every service.
@@ -332,7 +349,7 @@ fn new_live(service: &str, config: &waypost_config::Service, name: &str, ground:
 
 fn compile_listeners(
     config: &Config,
-    previous: Option<&Snapshot>,
+    before: Before<'_>,
     services: &IndexMap<Arc<str>, Arc<Service>>,
     ground: &Ground,
 ) -> Result<HashMap<Arc<str>, Arc<ListenerView>>, CompileError> {
@@ -340,12 +357,12 @@ fn compile_listeners(
     let https_port = first_tls.map(|listener| listener.address.port());
     let mut views = HashMap::new();
     for (name, listener) in &config.listeners {
-        let before = previous.and_then(|previous| previous.listeners.get(name.as_str()));
+        let predecessor = before.snapshot.and_then(|previous| previous.listeners.get(name.as_str()));
         let (router, routes) = compile_routes(name, config, services, ground)?;
         let view = ListenerView {
             name: name.as_str().into(),
             config: listener.clone(),
-            tls: listener_tls(name, listener, before)?,
+            tls: listener_tls(name, listener, predecessor, before.stale)?,
             unrouted: ground.metrics.route(name, "", ""),
             https_port: if listener.redirect_https { https_port } else { None },
             router,
@@ -356,16 +373,18 @@ fn compile_listeners(
     Ok(views)
 }
 
-/// Certificates are read anew at each reload, unless a listener's own settings are as before: its store is then kept,
-/// and refreshed by whoever watches the files.
+/// While a listener's settings are as before, its store is kept, and with it the session tickets; renewed pairs reach it
+/// through [`CertificateStore::refresh`], which keeps the old one of a half-renewed pair.
 fn listener_tls(
     name: &str,
     listener: &waypost_config::Listener,
     before: Option<&Arc<ListenerView>>,
+    stale: &[PathBuf],
 ) -> Result<Option<ListenerTls>, CompileError> {
     let wrong = |source| CompileError::Tls { place: format!("listener `{name}`"), source };
     let Some(config) = &listener.tls else { return Ok(None) };
-    let unchanged = before.filter(|before| before.config.tls.as_ref() == Some(config));
+    let fresh = config.client_auth.as_ref().is_none_or(|auth| !stale.contains(&auth.ca));
+    let unchanged = before.filter(|before| fresh && before.config.tls.as_ref() == Some(config));
     if let Some(tls) = unchanged.and_then(|before| before.tls.clone()) {
         return Ok(Some(tls));
     }

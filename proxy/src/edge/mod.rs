@@ -12,7 +12,7 @@ mod worker;
 use std::collections::HashMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -39,7 +39,7 @@ pub struct Shared {
 #[derive(Debug)]
 pub struct Edge {
     shared: Shared,
-    workers: Vec<Worker>,
+    workers: Mutex<Vec<Worker>>,
     open: Mutex<HashMap<Arc<str>, Listener>>,
 }
 
@@ -74,7 +74,7 @@ impl Edge {
     /// Starts the workers; nothing is open yet.
     pub fn start(shared: &Shared, workers: usize) -> io::Result<Edge> {
         let workers = (0..workers).map(|index| Worker::start(index, shared.clone())).collect::<io::Result<_>>()?;
-        Ok(Edge { shared: shared.clone(), workers, open: Mutex::default() })
+        Ok(Edge { shared: shared.clone(), workers: Mutex::new(workers), open: Mutex::default() })
     }
 
     /// Binds what `snapshot` wants and is not open yet. Sockets are kept if the address is the same.
@@ -116,7 +116,7 @@ impl Edge {
 
     fn open(&self, name: &Arc<str>, wanted: SocketAddr, socket: Arc<TcpListener>) -> Listener {
         let gate = Arc::new(Gate::new(Arc::clone(name), self.shared.metrics.listener(name)));
-        for worker in &self.workers {
+        for worker in self.workers.lock().iter() {
             worker.open(&socket, &gate);
         }
         let address = socket.local_addr().unwrap_or(wanted);
@@ -139,20 +139,17 @@ impl Edge {
         self.open.lock().iter().map(address).collect()
     }
 
-    /// Shows every open socket under its configured address, to be handed to another process.
-    pub fn with_sockets<T>(&self, show: impl FnOnce(&[(String, BorrowedFd<'_>)]) -> T) -> T {
-        let sockets: Vec<_> = {
-            let open = self.open.lock();
-            open.values().map(|listener| (listener.wanted, Arc::clone(&listener.socket))).collect()
-        };
-        let shown: Vec<_> = sockets.iter().map(|(address, socket)| (address.to_string(), socket.as_fd())).collect();
-        show(&shown)
+    /// Every open socket under its configured address, to be handed to another process.
+    pub fn sockets(&self) -> Vec<(String, Arc<TcpListener>)> {
+        let open = self.open.lock();
+        open.values().map(|listener| (listener.wanted.to_string(), Arc::clone(&listener.socket))).collect()
     }
 
-    /// Ends the workers; connections that are still open are cut.
-    pub fn stop(self) {
+    /// Ends the workers; connections that are still open are cut. Blocks until the threads are gone.
+    pub fn stop(&self) {
         self.close();
-        for worker in self.workers {
+        let workers = std::mem::take(&mut *self.workers.lock());
+        for worker in workers {
             worker.stop();
         }
     }

@@ -27,10 +27,6 @@ impl Wire {
         Wire { tcp, read_ahead: Bytes::new() }
     }
 
-    pub(super) fn tcp(&self) -> &TcpStream {
-        &self.tcp
-    }
-
     /// Reads until `enough` says so, keeping everything to be read again. The end of the stream ends it, too.
     pub(super) async fn look_ahead<T>(&mut self, mut enough: impl FnMut(&[u8]) -> Option<T>) -> io::Result<Option<T>> {
         let mut seen = BytesMut::from(&self.read_ahead[..]);

@@ -13,7 +13,7 @@ use waypost_config::service as config;
 use super::connect::Target;
 use super::health::{Health, State};
 use super::pool::Pool;
-use crate::telemetry::metrics::EndpointMetrics;
+use crate::telemetry::metrics::{self, EndpointMetrics};
 
 /// One endpoint in one generation: unchanging settings around living state.
 #[derive(Debug)]
@@ -66,6 +66,17 @@ impl Endpoint {
     /// What its probes say.
     pub fn state(&self) -> State {
         self.live.health.state()
+    }
+
+    /// Brings the metrics of health and drain up to date.
+    pub fn show(&self) {
+        let health = match self.state() {
+            State::Checking => metrics::Health::Checking,
+            State::Up => metrics::Health::Up,
+            State::Down => metrics::Health::Down,
+        };
+        self.live.metrics.health(health);
+        self.live.metrics.draining.set(i64::from(self.is_draining()));
     }
 
     /// Counts a request in until the guard is dropped.

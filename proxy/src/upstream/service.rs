@@ -146,6 +146,11 @@ impl Service {
         self.available.load().endpoints.len()
     }
 
+    /// Whether the endpoint may take a new client now.
+    pub fn is_available(&self, endpoint: &Arc<Endpoint>) -> bool {
+        self.available.load().endpoints.iter().any(|available| Arc::ptr_eq(available, endpoint))
+    }
+
     /// Counts a request in, unless `max_in_flight` are there already.
     pub fn admit(&self) -> Option<Admission> {
         let before = self.live.in_flight.fetch_add(1, Ordering::Relaxed);

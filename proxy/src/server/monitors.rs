@@ -1,0 +1,141 @@
+//! The health checks that run: one task per endpoint that has one.
+//!
+//! Owns the tasks, keeps those whose endpoint and check are as before a reload, and tells the service when an
+//! endpoint's state changes. Decides nothing about health.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use tokio::task::JoinHandle;
+use waypost_config::service::HealthCheck;
+
+use crate::snapshot::Snapshot;
+use crate::telemetry::metrics::EndpointMetrics;
+use crate::upstream::health::probe::{Probe, ProbeFailure, Target, TargetTls};
+use crate::upstream::health::{Transition, active};
+use crate::upstream::{Endpoint, Service};
+
+/// The running checks.
+#[derive(Debug, Default)]
+pub(super) struct Monitors(Mutex<HashMap<Key, Monitor>>);
+
+/// Service and endpoint.
+type Key = (Arc<str>, Arc<str>);
+
+#[derive(Debug)]
+struct Monitor {
+    endpoint: Arc<Endpoint>,
+    check: HealthCheck,
+    task: JoinHandle<()>,
+}
+
+impl Monitors {
+    /// Starts and ends checks so that they are those of the published snapshot.
+    pub(super) fn follow(&self, published: &Arc<ArcSwap<Snapshot>>) {
+        let snapshot = published.load_full();
+        let mut running = self.0.lock();
+        let mut before = std::mem::take(&mut *running);
+        for (service, endpoint) in snapshot.endpoints() {
+            let Some(check) = &service.config.health_check else { continue };
+            let key = (Arc::clone(&service.name), Arc::clone(&endpoint.name));
+            let kept = before.remove(&key).filter(|monitor| monitor.fits(endpoint, check));
+            running.insert(key, kept.unwrap_or_else(|| start(service, endpoint, check, published)));
+        }
+    }
+
+    /// Ends all checks.
+    pub(super) fn stop(&self) {
+        self.0.lock().clear();
+    }
+}
+
+impl Monitor {
+    fn fits(&self, endpoint: &Endpoint, check: &HealthCheck) -> bool {
+        let target = &self.endpoint.target;
+        let same_tls = match (&target.tls, &endpoint.target.tls) {
+            (None, None) => true,
+            (Some(old), Some(new)) => Arc::ptr_eq(&old.any, &new.any),
+            _ => false,
+        };
+        let same_place = target.url == endpoint.target.url && target.protocol == endpoint.target.protocol && same_tls;
+        Arc::ptr_eq(&self.endpoint.live, &endpoint.live) && same_place && self.check == *check
+    }
+}
+
+impl Drop for Monitor {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn start(
+    service: &Service,
+    endpoint: &Arc<Endpoint>,
+    check: &HealthCheck,
+    published: &Arc<ArcSwap<Snapshot>>,
+) -> Monitor {
+    let live = Arc::clone(&endpoint.live);
+    let probe = Counted { target: target(endpoint, check), metrics: Arc::clone(&live.metrics) };
+    let told = changed(service, endpoint, published);
+    let task = tokio::spawn(active::watch(probe, Arc::clone(&live.health), Arc::clone(&live.suspect), told));
+    Monitor { endpoint: Arc::clone(endpoint), check: check.clone(), task }
+}
+
+/// One log line, one metric, and a new available set, whenever the state changes.
+fn changed(
+    service: &Service,
+    endpoint: &Arc<Endpoint>,
+    published: &Arc<ArcSwap<Snapshot>>,
+) -> impl Fn(Transition) + Send + use<> {
+    let (service, endpoint, published) = (Arc::clone(&service.name), Arc::clone(endpoint), Arc::clone(published));
+    move |Transition { from, to, why }| {
+        endpoint.show();
+        if let Some(service) = published.load().services.get(&service) {
+            service.refresh();
+        }
+        tracing::info!(%service, endpoint = %endpoint.name, %from, %to, %why, "endpoint health");
+    }
+}
+
+fn target(endpoint: &Endpoint, check: &HealthCheck) -> Target {
+    let tls = endpoint.target.tls.as_ref();
+    Target {
+        url: endpoint.target.url.clone(),
+        tls: tls.map(|tls| TargetTls { config: Arc::clone(&tls.any), server_name: tls.server_name.clone() }),
+        check: check.clone(),
+        protocol: endpoint.target.protocol,
+    }
+}
+
+/// A probe that is counted.
+struct Counted {
+    target: Target,
+    metrics: Arc<EndpointMetrics>,
+}
+
+impl Probe for Counted {
+    fn check(&self) -> &HealthCheck {
+        &self.target.check
+    }
+
+    async fn probe(&self) -> Result<(), ProbeFailure> {
+        // Whoever probes drops the future when time is up; the guard then counts what never came to an end.
+        let mut verdict = Verdict { metrics: &self.metrics, result: "timed_out" };
+        let result = self.target.probe().await;
+        verdict.result = if result.is_ok() { "passed" } else { "failed" };
+        result
+    }
+}
+
+struct Verdict<'a> {
+    metrics: &'a EndpointMetrics,
+    result: &'static str,
+}
+
+impl Drop for Verdict<'_> {
+    fn drop(&mut self) {
+        self.metrics.probed(self.result);
+    }
+}

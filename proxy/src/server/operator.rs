@@ -1,0 +1,130 @@
+//! What the admin API tells and does, read from the running process.
+//!
+//! Owns nothing: every answer is taken from the snapshot, the lifecycle or the reloader at the moment of the question.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Instant, SystemTime};
+
+use async_trait::async_trait;
+
+use super::Process;
+use crate::admin::{
+    AdminState, ConfigView, DrainOrder, EndpointView, NotFound, Phase, ProblemView, RefusedView, ReloadRefused,
+    ReloadReport, ServiceView,
+};
+use crate::drain;
+use crate::reload::Refusal;
+use crate::telemetry::timestamp::Timestamp;
+use crate::upstream::{Endpoint, Service};
+
+#[async_trait]
+impl AdminState for Process {
+    fn phase(&self) -> Phase {
+        match self.shared.lifecycle.phase() {
+            drain::Phase::Starting => Phase::Starting,
+            drain::Phase::Running => Phase::Running,
+            drain::Phase::Draining | drain::Phase::Stopped => Phase::Draining,
+        }
+    }
+
+    fn ready(&self) -> Result<(), Vec<String>> {
+        let snapshot = self.shared.snapshot.load();
+        if !snapshot.config.admin.as_ref().is_some_and(|admin| admin.ready_needs_endpoints) {
+            return Ok(());
+        }
+        let empty = snapshot.services.values().filter(|service| service.available_count() == 0);
+        let reasons: Vec<_> = empty.map(|service| format!("service `{}` has no available endpoint", service.name)).collect();
+        if reasons.is_empty() { Ok(()) } else { Err(reasons) }
+    }
+
+    fn metrics_text(&self) -> String {
+        self.shared.metrics.encode()
+    }
+
+    fn config_view(&self) -> ConfigView {
+        let snapshot = self.shared.snapshot.load();
+        let status = self.reloader.status();
+        let refused = status.refused.map(|(at, refusal)| RefusedView { at: Timestamp(at), problems: problems(&refusal) });
+        ConfigView {
+            generation: snapshot.generation,
+            loaded_at: Timestamp(status.published),
+            path: Some(self.reloader.path().display().to_string()),
+            // Rendered from what serves, so that secrets show themselves as `***` and references as their values.
+            text: toml::to_string_pretty(&snapshot.config).unwrap_or_default(),
+            refused,
+        }
+    }
+
+    fn services_view(&self) -> Vec<ServiceView> {
+        self.shared.snapshot.load().services.values().map(|service| service_view(service)).collect()
+    }
+
+    async fn reload(&self) -> Result<ReloadReport, ReloadRefused> {
+        match self.ask_reload().await {
+            Ok(report) => Ok(ReloadReport { generation: report.generation, changes: report.changes }),
+            Err(refusal) => Err(ReloadRefused { problems: problems(&refusal) }),
+        }
+    }
+
+    fn drain(&self, service: &str, endpoint: &str, order: DrainOrder) -> Result<(), NotFound> {
+        let snapshot = self.shared.snapshot.load();
+        let service = snapshot.services.get(service).ok_or(NotFound::Service)?;
+        let endpoint = service.endpoint(endpoint).ok_or(NotFound::Endpoint)?;
+        endpoint.live.drained.store(order == DrainOrder::Drain, Ordering::Relaxed);
+        endpoint.show();
+        service.refresh();
+        tracing::info!(service = %service.name, endpoint = %endpoint.name, ?order, "operator's order");
+        Ok(())
+    }
+}
+
+/// The mistakes with their places, or the one reason without a place.
+fn problems(refusal: &Refusal) -> Vec<ProblemView> {
+    let placed: Vec<_> = refusal.problems().map(problem_view).collect();
+    if placed.is_empty() { vec![ProblemView { message: refusal.to_string(), ..ProblemView::default() }] } else { placed }
+}
+
+fn problem_view(problem: &waypost_config::Problem) -> ProblemView {
+    ProblemView {
+        file: Some(problem.file.clone()),
+        line: Some(problem.line),
+        column: Some(problem.column),
+        path: Some(problem.path.clone()),
+        message: problem.message.clone(),
+        hint: problem.hint.clone(),
+    }
+}
+
+fn service_view(service: &Arc<Service>) -> ServiceView {
+    ServiceView {
+        name: service.name.to_string(),
+        balancer: serde_json::to_value(service.config.balancer).ok().and_then(as_text).unwrap_or_default(),
+        available: service.available_count(),
+        endpoints: service.endpoints.iter().map(|endpoint| endpoint_view(service, endpoint)).collect(),
+    }
+}
+
+fn as_text(value: serde_json::Value) -> Option<String> {
+    value.as_str().map(str::to_owned)
+}
+
+fn endpoint_view(service: &Service, endpoint: &Arc<Endpoint>) -> EndpointView {
+    let status = endpoint.live.health.status();
+    EndpointView {
+        name: endpoint.name.to_string(),
+        url: endpoint.target.url.to_string(),
+        state: status.state.as_str(),
+        why: status.why.to_string(),
+        since: Timestamp(wall_clock(status.since)),
+        weight: endpoint.config.weight,
+        backup: endpoint.config.backup,
+        draining: endpoint.is_draining(),
+        available: service.is_available(endpoint),
+        in_flight: endpoint.live.load.load(Ordering::Relaxed) as u64,
+    }
+}
+
+fn wall_clock(moment: Instant) -> SystemTime {
+    SystemTime::now() - moment.elapsed()
+}
