@@ -28,6 +28,8 @@ use crate::socket::{Line, Socket};
 
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 1024;
+/// How long to wait after a connection could not be accepted.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(5);
 
 /// What a container answers on `/health`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,7 +149,7 @@ impl Container {
                 runtime: Handle::current(),
             }),
         };
-        let listening = container.listen(socket, life)?;
+        let listening = container.listen(socket, life.closing)?;
         *container.inner.port.try_lock().expect("nobody else knows the container yet") = listening;
         Ok(container)
     }
@@ -178,7 +180,7 @@ impl Container {
         self.inner.counters.accepted.load(Ordering::Relaxed)
     }
 
-    /// Connections and WebSockets that are open now.
+    /// Connections that are open now, upgraded ones included.
     pub fn connections(&self) -> usize {
         self.life().connections.len()
     }
@@ -221,7 +223,10 @@ impl Container {
             Fault::Crash => self.crash().await,
             Fault::Refuse => self.refuse().await,
             Fault::Flap { up, down } => self.flap(up, down),
-            _ => self.store_fault(Some(fault)),
+            _ => {
+                self.life().flapping.cancel();
+                self.store_fault(Some(fault));
+            }
         }
     }
 
@@ -231,10 +236,10 @@ impl Container {
         self.store_fault(None);
     }
 
-    /// Dies as by kill -9: the port refuses and every connection has been reset when this returns.
+    /// Dies as by kill -9: the port refuses and every connection has been reset when this returns. Ends every fault.
     pub async fn crash(&self) {
-        self.life().flapping.cancel();
-        self.go_down().await;
+        self.clear_fault();
+        self.go_down(&mut *self.inner.port.lock().await).await;
     }
 
     /// Closes the port; open connections go on.
@@ -246,7 +251,7 @@ impl Container {
 
     /// Is to be stopped: `/health` answers 503, idle connections close, the others after their answer (HTTP/2: GOAWAY).
     ///
-    /// New connections are still accepted and get one answer each.
+    /// New connections are still accepted; those of HTTP/1.1 get one answer each.
     pub fn drain(&self) {
         self.set_health(StatusCode::SERVICE_UNAVAILABLE);
         self.life().draining.cancel();
@@ -259,7 +264,7 @@ impl Container {
     pub async fn recover(&self) -> io::Result<()> {
         self.clear_fault();
         self.inner.health.send_replace(Health::default());
-        self.come_up().await
+        self.come_up(&mut *self.inner.port.lock().await).await
     }
 
     /// Crashes after `up`, recovers after `down`, and so on, until cleared, crashed or recovered by someone else.
@@ -269,54 +274,64 @@ impl Container {
         self.store_fault(Some(Fault::Flap { up, down }));
         let container = self.clone();
         self.inner.runtime.spawn(async move {
-            let beat = async {
-                loop {
-                    tokio::time::sleep(up).await;
-                    container.go_down().await;
-                    tokio::time::sleep(down).await;
-                    if container.come_up().await.is_err() {
-                        break;
-                    }
+            while flapping.run_until_cancelled(tokio::time::sleep(up)).await.is_some() {
+                let mut port = container.inner.port.lock().await;
+                // Who cancels does so before waiting for the port: then its change is the last.
+                if flapping.is_cancelled() {
+                    break;
                 }
-            };
-            flapping.run_until_cancelled(beat).await;
+                container.go_down(&mut port).await;
+                drop(port);
+                if flapping.run_until_cancelled(tokio::time::sleep(down)).await.is_none() {
+                    break;
+                }
+                let mut port = container.inner.port.lock().await;
+                if flapping.is_cancelled() || container.come_up(&mut port).await.is_err() {
+                    break;
+                }
+            }
         });
     }
 
-    async fn go_down(&self) {
-        let mut port = self.inner.port.lock().await;
+    /// The listener first: a client that loses its connection shall not find an open port.
+    async fn go_down(&self, port: &mut Port) {
         let life = self.life();
+        life.closing.cancel();
+        close(port).await;
         // Release: pairs with the load of each line, which sees its token cancelled after this.
         life.crashed.store(true, Ordering::Release);
-        life.closing.cancel();
-        close(&mut port).await;
         life.end.cancel();
         life.connections.close();
         life.connections.wait().await;
     }
 
-    async fn come_up(&self) -> io::Result<()> {
-        let mut port = self.inner.port.lock().await;
-        if matches!(*port, Port::Listening(_)) && !self.life().draining.is_cancelled() {
+    /// A new life after a crash; else the old one, with its open connections, no longer closing or draining.
+    async fn come_up(&self, port: &mut Port) -> io::Result<()> {
+        let mut life = self.life();
+        if life.crashed.load(Ordering::Acquire) {
+            life = Life { flapping: life.flapping, ..Life::new(&self.inner.stop) };
+        }
+        life.draining = self.inner.stop.child_token();
+        if !life.closing.is_cancelled() && matches!(port, Port::Listening(_)) {
+            *self.inner.life.lock() = life;
             return Ok(());
         }
-        self.life().closing.cancel();
-        close(&mut port).await;
-        let socket = match std::mem::replace(&mut *port, Port::Lost) {
+        close(port).await;
+        let socket = match std::mem::replace(port, Port::Lost) {
             Port::Held(socket) => socket,
             _ => hold(self.inner.address)?,
         };
-        let flapping = self.life().flapping;
-        let life = Life { flapping, ..Life::new(&self.inner.stop) };
-        *port = self.listen(socket, life.clone())?;
-        *self.inner.life.lock() = life;
+        life.closing = self.inner.stop.child_token();
+        // Before the port opens: each connection looks up the life that it belongs to.
+        *self.inner.life.lock() = life.clone();
+        *port = self.listen(socket, life.closing.clone()).inspect_err(|_| life.closing.cancel())?;
         Ok(())
     }
 
-    fn listen(&self, socket: TcpSocket, life: Life) -> io::Result<Port> {
+    fn listen(&self, socket: TcpSocket, closing: CancellationToken) -> io::Result<Port> {
         let _runtime = self.inner.runtime.enter();
         let listener = socket.listen(BACKLOG)?;
-        Ok(Port::Listening(self.inner.runtime.spawn(accept(self.clone(), listener, life))))
+        Ok(Port::Listening(self.inner.runtime.spawn(accept(self.clone(), listener, closing))))
     }
 
     fn store_fault(&self, fault: Option<Fault>) {
@@ -393,16 +408,17 @@ async fn close(port: &mut Port) {
     }
 }
 
-async fn accept(container: Container, listener: TcpListener, life: Life) -> io::Result<TcpSocket> {
+async fn accept(container: Container, listener: TcpListener, closing: CancellationToken) -> io::Result<TcpSocket> {
     let protocol = Arc::new(protocol());
-    while let Some(accepted) = life.closing.run_until_cancelled(listener.accept()).await {
-        // Out of file descriptors or a peer that gave up: neither is a reason to stop listening.
-        let Ok((stream, peer)) = accepted else {
-            tokio::task::yield_now().await;
+    while let Some(accepted) = closing.run_until_cancelled(listener.accept()).await {
+        let Ok(connected) = accepted else {
+            // Out of file descriptors or a peer that gave up: neither is a reason to stop listening.
+            tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
         container.inner.counters.accepted.fetch_add(1, Ordering::Relaxed);
-        life.connections.spawn(converse(container.clone(), (stream, peer), protocol.clone(), life.clone()));
+        let life = container.life();
+        life.connections.clone().spawn(converse(container.clone(), connected, protocol.clone(), life));
     }
     drop(listener);
     hold(container.inner.address)
@@ -423,18 +439,18 @@ async fn converse(
 ) {
     // Without it an answer in two writes waits for the peer's delayed acknowledgement. Failing means the peer is gone.
     drop(stream.set_nodelay(true));
-    let line = Line::new(&life.end, life.crashed.clone());
+    let wire = Line::new(&life.end, life.crashed.clone());
     let draining = life.draining.clone();
     let Life { hub, connections, draining: drained, .. } = life;
-    let visit = Arc::new(Visit { container, line: line.clone(), peer, hub, connections, draining: drained });
-    let io = TokioIo::new(Socket::new(stream, line.clone()));
+    let visit = Arc::new(Visit { container, line: wire.clone(), peer, hub, connections, draining: drained });
+    let io = TokioIo::new(Socket::new(stream, wire.clone()));
     let mut connection = pin!(protocol.serve_connection_with_upgrades(io, Answering(visit)));
     // A connection opened while draining gets its answer first.
     let mut told = draining.is_cancelled();
     loop {
         tokio::select! {
             _ = connection.as_mut() => return,
-            () = line.ended() => return,
+            () = wire.ended() => return,
             () = draining.cancelled(), if !told => {
                 told = true;
                 connection.as_mut().graceful_shutdown();

@@ -50,7 +50,7 @@ pub(crate) async fn serve(members: Arc<Members>, listener: TcpListener, stop: Ca
     }
 }
 
-/// The address of the control port's pages, for the binary's help.
+/// The requests that the control port understands, one a line, for banners and help texts.
 pub const PAGES: &str = "\
 GET    /containers
 GET    /containers/web-2
@@ -101,9 +101,7 @@ async fn one(
         (&Method::GET, []) => {}
         (&Method::POST, ["crash"]) => container.crash().await,
         (&Method::POST, ["refuse"]) => container.refuse().await,
-        (&Method::POST, ["recover"]) => {
-            container.recover().await.map_err(|error| Refusal::Failed(error.to_string()))?
-        }
+        (&Method::POST, ["recover"]) => recover(container).await?,
         (&Method::POST, ["drain"]) => container.drain(),
         (&Method::POST, ["fault"]) => break_it(container, query).await?,
         (&Method::DELETE, ["fault"]) => container.clear_fault(),
@@ -111,6 +109,10 @@ async fn one(
         _ => return Err(Refusal::NotFound(format!("there is no such page; there are\n{PAGES}"))),
     }
     Ok(described(container))
+}
+
+async fn recover(container: &Container) -> Result<(), Refusal> {
+    container.recover().await.map_err(|error| Refusal::Failed(error.to_string()))
 }
 
 async fn break_it(container: &Container, query: &Query) -> Result<(), Refusal> {

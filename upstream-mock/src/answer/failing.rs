@@ -35,12 +35,12 @@ pub(super) async fn before(visit: &Visit, fault: Fault) {
     match fault {
         Fault::ResetBeforeHead => {
             visit.line.end(Fate::Reset);
-            pending().await
+            pending::<()>().await;
         }
         Fault::Crash => {
             // In its own task, because the crash waits for this one to end.
             tokio::spawn(async move { container.crash().await });
-            pending().await
+            pending::<()>().await;
         }
         Fault::Refuse => container.refuse().await,
         // A container that flaps answers normally while it is up.

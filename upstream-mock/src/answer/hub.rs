@@ -1,4 +1,4 @@
-//! A hub in the manner of SignalR: an id is good on the container that gave it, and nowhere else.
+//! A hub of negotiated connections, as `SignalR` has them: an id is good on the container that gave it, and nowhere else.
 //!
 //! Lost stickiness is seen at once: negotiate here, arrive there, get 404 with the name of the wrong container. Owns the
 //! sessions of one life of the container; a crash forgets them.

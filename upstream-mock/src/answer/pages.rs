@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, TRAILER};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, TRAILER};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::StreamBody;
@@ -17,6 +17,8 @@ use crate::fault::duration;
 
 /// What `/trickle` sends when it is not told how much.
 const TRICKLED_BYTES: u64 = 10;
+/// Bytes in a chunk that is not told its size.
+const PIECE: usize = 1024;
 /// The time between two pieces of a stream that is not told how fast.
 const EVERY: Duration = Duration::from_millis(100);
 
@@ -25,11 +27,8 @@ pub(super) async fn page(visit: &Visit, path: &str, query: &Query) -> Option<Res
     let (page, argument) = path.strip_prefix('/')?.split_once('/').unwrap_or((&path[1..], ""));
     Some(match page {
         "" => text(StatusCode::OK, visit.container.greeting()),
-        "bytes" => of_letters(argument, Alphabet::sized),
-        "chunked" => {
-            let piece = query.parsed("chunk").unwrap_or(1024);
-            of_letters(argument, |length| Alphabet::pieces(length, piece))
-        }
+        "bytes" => sized(argument),
+        "chunked" => chunked(argument, query),
         "trickle" => trickle(query),
         "delay" => delay(visit, argument).await,
         "status" => status(argument, query),
@@ -40,12 +39,20 @@ pub(super) async fn page(visit: &Visit, path: &str, query: &Query) -> Option<Res
     })
 }
 
-/// `/bytes/N` and `/chunked/N`.
-fn of_letters(length: &str, body: impl Fn(u64) -> Alphabet) -> Response<Body> {
-    match length.parse() {
-        Ok(length) => with_type(TEXT, boxed(body(length))),
-        Err(_) => misread("a number of bytes", length),
-    }
+/// `/bytes/N`.
+fn sized(length: &str) -> Response<Body> {
+    let Ok(length) = length.parse() else { return misread("a number of bytes", length) };
+    let mut response = with_type(TEXT, boxed(Alphabet::sized(length)));
+    // hyper leaves it out for an empty body over HTTP/2.
+    response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
+    response
+}
+
+/// `/chunked/N?chunk=1024`.
+fn chunked(length: &str, query: &Query) -> Response<Body> {
+    let Ok(length) = length.parse() else { return misread("a number of bytes", length) };
+    let piece = query.parsed("chunk").unwrap_or(PIECE);
+    with_type(TEXT, boxed(Alphabet::pieces(length, piece)))
 }
 
 /// `/trickle?bytes=10&every=100ms`: a byte at a time, each flushed.

@@ -1,4 +1,4 @@
-//! WebSockets: the handshake over HTTP/1.1 and over HTTP/2 (RFC 8441), and the echo at `/ws`.
+//! The WebSocket handshake over HTTP/1.1 and over HTTP/2 (RFC 8441), and the echo at `/ws`.
 
 use std::sync::Arc;
 

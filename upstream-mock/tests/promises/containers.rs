@@ -90,9 +90,12 @@ async fn refusing_container_keeps_open_connections() {
     read(sender.send_request(plain("/")).await.unwrap()).await.unwrap();
     web1.set_fault(Fault::Refuse).await;
     assert_eq!(TcpStream::connect(web1.address()).await.unwrap_err().kind(), ErrorKind::ConnectionRefused);
-    assert_eq!(sender.send_request(plain("/")).await.unwrap().status(), StatusCode::OK);
+    read(sender.send_request(plain("/")).await.unwrap()).await.unwrap();
     web1.recover().await.unwrap();
     get(web1, "/").await;
+    read(sender.send_request(plain("/")).await.unwrap()).await.unwrap();
+    web1.crash().await;
+    assert!(sender.send_request(plain("/")).await.is_err(), "a connection from before outlived the crash");
 }
 
 #[tokio::test]
@@ -103,7 +106,8 @@ async fn draining_container_closes_after_its_answers() {
     idle.write_all(b"GET / HTTP/1.1\r\nhost: mock\r\n\r\n").await.unwrap();
     assert!(idle.read(&mut [0; 1024]).await.unwrap() > 0);
     let mut multiplexed = h2(web1.address()).await;
-    multiplexed.ready().await.unwrap();
+    let asked = http::Request::get("http://mock/").body(http_body_util::Full::default()).unwrap();
+    read(multiplexed.send_request(asked).await.unwrap()).await.unwrap();
     web1.drain();
     read_out(&mut idle).await.1.unwrap();
     eventually(|| multiplexed.is_closed()).await;

@@ -1,4 +1,4 @@
-//! WebSockets over HTTP/1.1 and HTTP/2.
+//! The WebSocket over HTTP/1.1 and HTTP/2.
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
