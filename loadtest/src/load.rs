@@ -73,7 +73,7 @@ pub async fn start(plan: Plan) -> Result<Load, RunError> {
         })
     });
     let workers = workers.collect::<Result<_, _>>()?;
-    Ok(Load { watch: Watch { progress, at, length: plan.length() }, workers, plan, dialer, key })
+    Ok(Load { watch: Watch { progress, at, length: plan.length(), workers: of }, workers, plan, dialer, key })
 }
 
 type Outcome = oneshot::Receiver<io::Result<Recorder>>;
@@ -83,8 +83,11 @@ fn spawn(start: worker::Start) -> Result<Outcome, RunError> {
     std::thread::Builder::new()
         .name("load".to_owned())
         .spawn(move || {
+            let progress = Arc::clone(&start.progress);
+            let seen = worker::work(start);
+            progress.ended.fetch_add(1, Ordering::Relaxed);
             // Nobody is left to tell when the load was dropped.
-            let _ = send.send(worker::work(start));
+            let _ = send.send(seen);
         })
         .map_err(|error| RunError::Worker(error.to_string()))?;
     Ok(receive)
@@ -169,6 +172,7 @@ pub struct Watch {
     progress: Arc<Progress>,
     at: Instant,
     length: Duration,
+    workers: u64,
 }
 
 impl Watch {
@@ -198,9 +202,14 @@ impl Watch {
         self.progress.stop.store(true, Ordering::Relaxed);
     }
 
-    /// Returns once so many requests are over, or the load has been stopped or is past its planned length.
+    /// Whether the last request is over, and none follows.
+    pub fn over(&self) -> bool {
+        self.progress.ended.load(Ordering::Relaxed) == self.workers
+    }
+
+    /// Returns once so many requests are over, or the load is.
     pub async fn reached(&self, requests: u64) {
-        while self.done() < requests && self.elapsed() < self.length && !self.progress.stop.load(Ordering::Relaxed) {
+        while self.done() < requests && !self.over() {
             tokio::time::sleep(GLANCE).await;
         }
     }

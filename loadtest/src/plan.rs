@@ -119,6 +119,8 @@ impl Plan {
         let rates_fine = self.phases().iter().all(|phase| phase.rate.is_finite() && phase.rate > 0.0);
         let problem = if self.connections == 0 || self.streams == 0 || self.threads == 0 {
             "connections, streams and threads must be at least 1"
+        } else if self.connections < self.threads || (1..self.threads).contains(&self.users) {
+            "every thread needs a connection of its own, and a user if there are any"
         } else if self.mix.iter().map(|request| u64::from(request.weight)).sum::<u64>() == 0 {
             "nothing to send: the mix has no request with a weight above 0"
         } else if self.mix.iter().any(|request| request.path.parse::<PathAndQuery>().is_err()) {
@@ -349,5 +351,7 @@ mod tests {
         assert!(plan().mix(Vec::new()).check().is_err());
         assert!(plan().protocol(Protocol::Http2).check().is_err(), "no TLS, no ALPN");
         assert!(Plan { streams: 10, ..plan() }.check().is_err());
+        assert!(Plan { threads: 11, ..plan() }.check().is_err(), "more than its connections");
+        assert!(Plan { threads: 2, ..plan().users(1) }.check().is_err());
     }
 }

@@ -148,7 +148,7 @@ impl Scenario {
             let watch = load.watch();
             tokio::select! {
                 () = tokio::time::sleep(at.saturating_sub(watch.elapsed())) => {}
-                // Only a stop comes before an event that is due within the load.
+                // A stop or a limit of requests has ended the load early.
                 () = watch.reached(u64::MAX) => break,
             }
             action.perform(self.control()).await?;

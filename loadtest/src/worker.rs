@@ -45,6 +45,8 @@ pub(crate) struct Progress {
     pub(crate) done: AtomicU64,
     pub(crate) failed: AtomicU64,
     pub(crate) stop: AtomicBool,
+    /// Workers that have ended.
+    pub(crate) ended: AtomicU64,
 }
 
 impl Progress {
@@ -101,7 +103,7 @@ impl Worker {
             recorder: RefCell::new(Recorder::new()),
             users: RefCell::new((0..own(plan.users)).map(|_| User::default()).collect()),
             random: RefCell::new(fastrand::Rng::with_seed(start.share.index)),
-            links: (0..own(plan.connections).max(1)).map(|_| Link::default()).collect(),
+            links: (0..own(plan.connections)).map(|_| Link::default()).collect(),
             permits: Semaphore::new(0),
             taken: Cell::new(0),
             offered: Cell::new(schedule.total()),

@@ -130,11 +130,10 @@ impl Kind {
     /// Offered requests per second: what one core of load and upstreams can offer without being the bottleneck.
     pub fn rate(self) -> f64 {
         match self {
-            Self::H1Small => 8_000.0,
-            Self::H1Tls | Self::H2Tls => 5_000.0,
-            Self::Download1m => 200.0,
+            Self::H1Small => 15_000.0,
+            Self::H1Tls | Self::H2Tls => 10_000.0,
             Self::Post64k | Self::Churn => 1_500.0,
-            Self::ChurnTls => 300.0,
+            Self::Download1m | Self::ChurnTls => 300.0,
         }
     }
 

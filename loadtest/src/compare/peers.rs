@@ -245,9 +245,9 @@ mod tests {
     }
 
     #[test]
-    fn waypost_s_config_is_toml() {
+    fn waypost_reads_its_config() {
         let setting = Setting { folder: Path::new("/tmp/x"), plain: 7001, tls: 7002, upstreams: &[7003, 7004] };
-        let config: toml::Table = waypost(&setting).parse().unwrap();
-        assert_eq!(config["services"]["fleet"]["endpoints"].as_array().unwrap().len(), 2);
+        let config: waypost_config::Config = toml::from_str(&waypost(&setting)).unwrap();
+        assert_eq!(config.services["fleet"].endpoints.len(), 2);
     }
 }

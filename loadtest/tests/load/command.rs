@@ -1,8 +1,9 @@
 //! The binary: exit codes as verdicts, JSON, and a comparison that leaves no process behind.
 
 use std::{
+    io::{BufRead, BufReader},
     path::Path,
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
 };
 
 use crate::server::Server;
@@ -71,6 +72,27 @@ fn comparison_measures_the_peers_and_leaves_nobody_behind() {
         assert_eq!(round["failed"], 0, "{round}");
     }
     assert!(figures["ratios"][0]["cpu"]["min"].as_f64().unwrap() > 0.0, "{figures}");
+    assert_eq!(left_behind(folder.path()), Vec::<String>::new());
+}
+
+#[test]
+fn a_stopped_comparison_leaves_nobody_behind() {
+    if !["nginx", "haproxy", "taskset"].into_iter().all(is_installed) {
+        eprintln!("skipped: needs nginx, haproxy and taskset");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
+    command
+        .args(["compare", "--proxy-core", "0", "--load-core", "0", "--only", "h1_small"])
+        .env("TMPDIR", folder.path());
+    let mut running = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(running.stderr.take().unwrap()).lines();
+    // The upstreams and the first proxy run by then.
+    while !lines.next().unwrap().unwrap().starts_with("starting haproxy") {}
+    let pid = running.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    assert_eq!(running.wait().unwrap().code(), Some(2));
     assert_eq!(left_behind(folder.path()), Vec::<String>::new());
 }
 

@@ -240,6 +240,7 @@ async fn a_stopped_load_reports_what_it_has_seen() {
     for plan in [plan(&server, "/"), plan(&server, "/").rate(1_000.0)] {
         let load = loadtest::start(plan.duration(Duration::from_mins(1))).await.unwrap();
         load.reached(50).await;
+        assert!(load.done() >= 50 && !load.watch().over());
         load.stop();
         let report = load.finish().await;
         assert!(report.requests >= 50 && report.failed == 0, "{report}");
