@@ -14,6 +14,7 @@ test *ARGS='--workspace':
 fmt:
     cargo fmt --all
 
+# Says what `fmt` would change.
 fmt-check:
     cargo fmt --all --check
 

@@ -33,35 +33,40 @@ fn files(folder: &Path, ending: &str) -> Result<Vec<PathBuf>> {
 /// What every variable and every file of secrets holds here.
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
-/// The names of files in `folder/` that the text mentions.
-fn mentioned<'t>(text: &'t str, folder: &str) -> Vec<&'t str> {
-    let names = text.split(folder).skip(1);
-    names.filter_map(|rest| rest.split(['"', '}', ' ', ',', '`', '\n']).next()).collect()
-}
-
-/// Makes the certificates and secrets that the text names, in `certs/` and `secrets/`, as the examples do.
-fn make_keys(text: &str, folder: &Path) -> Result<()> {
-    fs::create_dir(folder.join("certs"))?;
-    fs::create_dir(folder.join("secrets"))?;
-    for name in mentioned(text, "certs/") {
-        let stem = name.trim_end_matches(".pem").trim_end_matches(".key");
-        let pem = folder.join(format!("certs/{stem}.pem"));
-        if !pem.exists() {
-            let CertifiedKey { cert, signing_key } = generate_simple_self_signed([format!("{stem}.example")])?;
-            fs::write(pem, cert.pem())?;
-            fs::write(folder.join(format!("certs/{stem}.key")), signing_key.serialize_pem())?;
+/// Makes the certificates, keys and secrets that the text names, below the folder.
+fn make_files(text: &str, folder: &Path) -> Result<()> {
+    let strings = text.lines().flat_map(|line| line.split('"').skip(1).step_by(2));
+    for name in strings.filter(|name| !name.starts_with('/')) {
+        if let Some(secret) = name.strip_prefix("${file:").and_then(|rest| rest.strip_suffix('}')) {
+            ensure!(!secret.starts_with('/'), "{secret} lies outside of the folder: name it relative to the config");
+            make(&folder.join(secret), SECRET)?;
+        } else if let Some(stem) = name.strip_suffix(".pem").or_else(|| name.strip_suffix(".key")) {
+            make_pair(&folder.join(stem))?;
         }
     }
-    for name in mentioned(text, "secrets/") {
-        fs::write(folder.join("secrets").join(name), SECRET)?;
-    }
     Ok(())
+}
+
+/// A certificate and its key, unless they are there.
+fn make_pair(stem: &Path) -> Result<()> {
+    let (certificate, key) = (stem.with_extension("pem"), stem.with_extension("key"));
+    if certificate.exists() {
+        return Ok(());
+    }
+    let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["shop.example".to_owned()])?;
+    make(&certificate, &cert.pem())?;
+    make(&key, &signing_key.serialize_pem())
+}
+
+fn make(file: &Path, text: &str) -> Result<()> {
+    fs::create_dir_all(file.parent().context("a file lies in a folder")?)?;
+    Ok(fs::write(file, text)?)
 }
 
 /// Loads the text as a config, in a folder of its own.
 fn load(text: &str) -> Result<()> {
     let folder = TempDir::new()?;
-    make_keys(text, folder.path())?;
+    make_files(text, folder.path())?;
     waypost_config::parse(text, &folder.path().join("waypost.toml"), &|_| Some(SECRET.to_owned()))?;
     Ok(())
 }
