@@ -22,6 +22,7 @@ pub mod service;
 pub mod telemetry;
 mod validate;
 pub mod value;
+pub mod watch;
 mod words;
 
 use indexmap::IndexMap;

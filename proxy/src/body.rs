@@ -137,7 +137,11 @@ impl Upload {
 }
 
 impl UploadState {
-    fn poll_next(&mut self, cx: &mut Context<'_>, received: &AtomicU64) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+        received: &AtomicU64,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         self.begun = true;
         match Pin::new(&mut self.incoming).poll_frame(cx) {
             Poll::Pending => {

@@ -100,7 +100,8 @@ impl Activity {
 
     /// Whose turn it is.
     pub fn turn(&self) -> Turn {
-        let since = |millis: &AtomicU64| Duration::from_millis(self.now().saturating_sub(millis.load(Ordering::Relaxed)));
+        let since =
+            |millis: &AtomicU64| Duration::from_millis(self.now().saturating_sub(millis.load(Ordering::Relaxed)));
         if self.exchanges.load(Ordering::Relaxed) > 0 {
             Turn::Busy
         } else if self.head_since.load(Ordering::Relaxed) > 0 {

@@ -35,7 +35,12 @@ pub struct Failover<'a> {
 
 impl<'a> Failover<'a> {
     /// Ready for the first attempt. `head` is what goes to the endpoint.
-    pub fn new(exchange: &Exchange, route: &'a RouteView, affinity: &'a Affinity, head: request::Parts) -> Failover<'a> {
+    pub fn new(
+        exchange: &Exchange,
+        route: &'a RouteView,
+        affinity: &'a Affinity,
+        head: request::Parts,
+    ) -> Failover<'a> {
         let service = &route.service;
         let deadline = route.timeout.map(|limit| Instant::from_std(exchange.context.started) + limit);
         Failover {

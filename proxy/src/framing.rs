@@ -9,8 +9,8 @@ use waypost_config::listener::Limits;
 
 use crate::context::RequestContext;
 use crate::downstream::Downstream;
-use crate::reply::Cause;
 use crate::path;
+use crate::reply::Cause;
 
 /// The checks that need the head alone; the host ends up in the `Host` field, whatever form the target had.
 pub fn check(head: &mut request::Parts, limits: &Limits) -> Result<(), Cause> {
@@ -61,7 +61,13 @@ fn one_host(head: &mut request::Parts) -> Result<(), Cause> {
     match (head.uri.authority(), field) {
         (None, None) if head.version == Version::HTTP_10 => Ok(()),
         (None, None) => Err(Cause::BadRequest),
-        (None, Some(field)) => if is_authority(field) { Ok(()) } else { Err(Cause::BadRequest) },
+        (None, Some(field)) => {
+            if is_authority(field) {
+                Ok(())
+            } else {
+                Err(Cause::BadRequest)
+            }
+        }
         (Some(authority), _) if authority.as_str().contains('@') => Err(Cause::BadRequest),
         (Some(authority), Some(field)) if head.version == Version::HTTP_2 && field != authority.as_str() => {
             Err(Cause::BadRequest)

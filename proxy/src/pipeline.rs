@@ -16,13 +16,13 @@ use crate::context::RequestContext;
 use crate::downstream::Downstream;
 use crate::exchange::Exchange;
 use crate::failover::Failover;
-use crate::{forwarding, framing};
 use crate::middleware::Flow;
 use crate::reply::{self, Cause, GrpcClient};
 use crate::snapshot::{ListenerView, RouteView, Snapshot};
 use crate::tunnel::{Limits, Upgrade};
 use crate::upstream::service::Affinity;
 use crate::upstream::sticky::ClientConnection;
+use crate::{forwarding, framing};
 
 /// What goes back to the client, before it is known how its body ends.
 enum Passed {

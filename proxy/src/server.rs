@@ -150,7 +150,11 @@ impl Waypost {
         });
         process.follow();
         process.shared.lifecycle.enter(Phase::Running);
-        let waypost = Waypost { admin: admin.as_ref().and_then(|socket| socket.local_addr().ok()), process, tasks: Mutex::default() };
+        let waypost = Waypost {
+            admin: admin.as_ref().and_then(|socket| socket.local_addr().ok()),
+            process,
+            tasks: Mutex::default(),
+        };
         waypost.spawn(inbox, loaded.files, admin, Auth::new(settings.and_then(|settings| settings.token)));
         Ok(waypost)
     }
@@ -443,7 +447,8 @@ async fn hand_over(process: Arc<Process>, offer: Offer) {
         };
         let pid = request.pid();
         let sockets = process.edge.sockets();
-        let shown: Vec<_> = sockets.iter().map(|(key, socket)| (key.clone(), std::os::fd::AsFd::as_fd(socket))).collect();
+        let shown: Vec<_> =
+            sockets.iter().map(|(key, socket)| (key.clone(), std::os::fd::AsFd::as_fd(socket))).collect();
         if let Err(error) = request.send(&shown).await {
             tracing::error!(pid, %error, "sockets could not be sent");
             continue;

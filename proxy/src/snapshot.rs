@@ -323,7 +323,9 @@ fn compile_endpoint(
 ) -> Endpoint {
     let before = before.filter(|(_, before)| before.config.url == endpoint.url);
     let same_connections = |(service, _): &(&Arc<Service>, &Arc<Endpoint>)| {
-        service.config.tls == config.tls && service.config.protocol == config.protocol && service.config.pool == config.pool
+        service.config.tls == config.tls
+            && service.config.protocol == config.protocol
+            && service.config.pool == config.pool
     };
     let live = match before {
         Some((_, before)) => Arc::clone(&before.live),

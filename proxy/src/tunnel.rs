@@ -177,7 +177,8 @@ impl Tunnel {
         let (up, down) = (Progress::default(), Progress::new(frames));
         let told_to_end = {
             // The directions are independent: one that waits for its reader must not hold up the other.
-            let both = async { tokio::join!(copy(from_client, to_upstream, &up), copy(from_upstream, &mut to_client, &down)) };
+            let both =
+                async { tokio::join!(copy(from_client, to_upstream, &up), copy(from_upstream, &mut to_client, &down)) };
             tokio::select! {
                 _ = both => false,
                 () = silence(&up, &down, limits.idle) => false,

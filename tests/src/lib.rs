@@ -1,1 +1,22 @@
-//! waypost-tests
+//! The harness of the end-to-end tests: Waypost in process, through its library, before a reference fleet.
+//!
+//! Owns [`Stack`], which is all that a test needs: a config with placeholders, a fleet, a client. Nothing sleeps to
+//! wait: [`eventually!`] asks until the answer is right or ten seconds are over.
+
+pub mod client;
+mod stack;
+
+pub use stack::Stack;
+pub use upstream_mock::Container;
+
+/// Asks again and again, for ten seconds at most, until the condition holds.
+#[macro_export]
+macro_rules! eventually {
+    ($condition:expr) => {{
+        let deadline = ::tokio::time::Instant::now() + ::std::time::Duration::from_secs(10);
+        while !$condition {
+            assert!(::tokio::time::Instant::now() < deadline, "never came true: {}", stringify!($condition));
+            ::tokio::time::sleep(::std::time::Duration::from_millis(5)).await;
+        }
+    }};
+}

@@ -74,7 +74,9 @@ async fn drop_view_and_speak(
 ) {
     let (timeouts, limits) = (view.config.timeouts.clone(), view.config.limits.clone());
     drop(view);
-    let Ok(Some(http)) = tokio::time::timeout(timeouts.idle.0, which_http(&mut stream, &downstream)).await else { return };
+    let Ok(Some(http)) = tokio::time::timeout(timeouts.idle.0, which_http(&mut stream, &downstream)).await else {
+        return;
+    };
     downstream.activity.received();
     let socket = Socket::new(stream, Arc::clone(&downstream), Arc::clone(&gate.metrics));
     let handler = Handler { downstream, shared };

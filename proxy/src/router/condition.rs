@@ -8,9 +8,9 @@ use http::header::COOKIE;
 use percent_encoding::percent_decode;
 use waypost_config::value::{Cidr, Method};
 
-use crate::path::{PathError, normalise};
 use super::precedence::PathRank;
 use super::{Lookup, RouteProblem};
+use crate::path::{PathError, normalise};
 
 /// A route, ready to be put into tables.
 #[derive(Debug)]

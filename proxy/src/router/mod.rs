@@ -8,7 +8,6 @@
 //! crosses hosts and paths, hence every place is visited and the best precedence is kept;
 //! but places and routes that can't beat what is already found are passed over.
 
-
 mod condition;
 #[cfg(test)]
 mod naive;

@@ -34,7 +34,8 @@ impl AdminState for Process {
             return Ok(());
         }
         let empty = snapshot.services.values().filter(|service| service.available_count() == 0);
-        let reasons: Vec<_> = empty.map(|service| format!("service `{}` has no available endpoint", service.name)).collect();
+        let reasons: Vec<_> =
+            empty.map(|service| format!("service `{}` has no available endpoint", service.name)).collect();
         if reasons.is_empty() { Ok(()) } else { Err(reasons) }
     }
 
@@ -45,7 +46,8 @@ impl AdminState for Process {
     fn config_view(&self) -> ConfigView {
         let snapshot = self.shared.snapshot.load();
         let status = self.reloader.status();
-        let refused = status.refused.map(|(at, refusal)| RefusedView { at: Timestamp(at), problems: problems(&refusal) });
+        let refused =
+            status.refused.map(|(at, refusal)| RefusedView { at: Timestamp(at), problems: problems(&refusal) });
         ConfigView {
             generation: snapshot.generation,
             loaded_at: Timestamp(status.published),
@@ -82,7 +84,11 @@ impl AdminState for Process {
 /// The mistakes with their places, or the one reason without a place.
 fn problems(refusal: &Refusal) -> Vec<ProblemView> {
     let placed: Vec<_> = refusal.problems().map(problem_view).collect();
-    if placed.is_empty() { vec![ProblemView { message: refusal.to_string(), ..ProblemView::default() }] } else { placed }
+    if placed.is_empty() {
+        vec![ProblemView { message: refusal.to_string(), ..ProblemView::default() }]
+    } else {
+        placed
+    }
 }
 
 fn problem_view(problem: &waypost_config::Problem) -> ProblemView {

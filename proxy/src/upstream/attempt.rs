@@ -13,7 +13,7 @@ use http::{HeaderValue, Request, Response, Uri, Version, header};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use super::connect::{self, Connected, ConnectError, Wanted};
+use super::connect::{self, ConnectError, Connected, Wanted};
 use super::endpoint::Endpoint;
 use super::pool::Lease;
 use crate::body::{RequestBody, Upload};
@@ -140,7 +140,14 @@ async fn within(
             Ok(Err(error)) => return Err(broken(error, upload)),
             Err(_) => match upload.map(|upload| patience.until(upload.last_progress())) {
                 Some(later) if later.0 > until.0 => until = later,
-                _ => return Err(Failure { cause: until.1, detail: until.1.token().to_owned(), sent: true, request: None }),
+                _ => {
+                    return Err(Failure {
+                        cause: until.1,
+                        detail: until.1.token().to_owned(),
+                        sent: true,
+                        request: None,
+                    });
+                }
             },
         }
     }

@@ -15,11 +15,11 @@ use waypost_config::service as config;
 
 use super::balancer::{self, Balancer, Position, Slot};
 use super::endpoint::{Endpoint, InFlight};
+use super::hash_key;
 use super::health::State;
 use super::retry::Failed;
 use super::retry_budget::RetryBudget;
 use super::sticky::{ClientConnection, ClientIpPins, CookiePins, Pin, ProcessKey};
-use super::hash_key;
 use crate::context::RequestContext;
 use crate::telemetry::metrics::ServiceMetrics;
 
@@ -120,7 +120,8 @@ impl Service {
         live: Arc<Live>,
         process_key: &ProcessKey,
     ) -> Service {
-        let by_name = endpoints.iter().enumerate().map(|(index, endpoint)| (Arc::clone(&endpoint.name), index)).collect();
+        let by_name =
+            endpoints.iter().enumerate().map(|(index, endpoint)| (Arc::clone(&endpoint.name), index)).collect();
         let cookie = match &config.sticky {
             Some(config::Sticky::Cookie(cookie)) => Some(CookiePins::new(&name, cookie, process_key)),
             _ => None,
@@ -203,7 +204,10 @@ impl Service {
         let available = self.available.load();
         let endpoint = match self.pinned(affinity, tried) {
             Some(endpoint) => endpoint,
-            None => &available.endpoints[available.balancer.pick(key, &|index| is_open(&available.endpoints[index], tried))?],
+            None => {
+                &available.endpoints
+                    [available.balancer.pick(key, &|index| is_open(&available.endpoints[index], tried))?]
+            }
         };
         Some(Picked { endpoint: Arc::clone(endpoint), in_flight: endpoint.enter() })
     }
