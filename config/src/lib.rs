@@ -22,6 +22,7 @@ pub mod service;
 pub mod telemetry;
 mod validate;
 pub mod value;
+pub mod watch;
 mod words;
 
 use indexmap::IndexMap;
@@ -38,6 +39,7 @@ pub use schema::schema;
 pub use server::{Admin, Server};
 pub use service::Service;
 pub use telemetry::Telemetry;
+pub use watch::Watcher;
 
 /// One configuration file, whole.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
