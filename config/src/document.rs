@@ -154,7 +154,7 @@ impl<'t> Document<'t> {
     }
 
     /// Names that were in a table and were taken out.
-    fn lost_names(&self, place: &Place) -> &[String] {
+    pub(crate) fn lost_names(&self, place: &Place) -> &[String] {
         let node = self.nodes.iter().find(|node| !node.lost.is_empty() && node.place == *place);
         node.map_or(&[], |node| &node.lost)
     }

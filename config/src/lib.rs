@@ -2,6 +2,31 @@
 //!
 //! Owns the types of the TOML file, how a file becomes a [`Config`] and the [`Problem`]s found on the way.
 //! Never knows a runtime type: no socket, no HTTP type, no state.
+//!
+//! [`load()`] reads a file and gives a [`Loaded`] (the [`Config`], the text it came from and the other files it depends
+//! on), or a [`LoadError`] with every [`Problem`] of the file at once, each drawn at its place. Nothing that could be
+//! loaded is half right: names exist, ranges hold, files are there; only the content of certificates is left to the one
+//! who uses them. To follow a file, make a [`Watcher`] for it *before* loading it, give [`Loaded::files`] to
+//! [`Watcher::set_paths`] after each load, and load again on each change; while a load is refused, keep what runs.
+//! The types' own documentation is the reference for users ([`reference()`]) and the JSON schema for editors
+//! ([`schema()`]).
+//!
+//! ```
+//! let text = r#"
+//!     version = 1
+//!     [listeners.web]
+//!     adress = "0.0.0.0:8080"
+//!     [routes.all]
+//!     service = "app"
+//!     [services.app]
+//!     endpoints = [{ name = "app-1", url = "http://127.0.0.1:9001" }]
+//! "#;
+//! let environment = |name: &str| std::env::var(name).ok();
+//! let problems = waypost_config::parse(text, "waypost.toml".as_ref(), &environment).unwrap_err();
+//! let problem = problems.iter().next().unwrap();
+//! assert_eq!(problem.path, "listeners.web.adress");
+//! assert_eq!(problem.hint.as_deref(), Some("did you mean `address`?"));
+//! ```
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -39,6 +64,7 @@ pub use schema::schema;
 pub use server::{Admin, Server};
 pub use service::Service;
 pub use telemetry::Telemetry;
+pub use watch::Watcher;
 
 /// One configuration file, whole.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]

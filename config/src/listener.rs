@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::value::{ByteSize, Cidr, Duration};
 
-/// `[listeners.NAME]`.
+/// An address to accept connections on, and what is allowed there.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Listener {
@@ -93,7 +93,7 @@ impl Default for Limits {
     }
 }
 
-/// `[listeners.NAME.tls]`.
+/// TLS towards clients. HTTP/2 and HTTP/1.1 are offered by ALPN.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Tls {

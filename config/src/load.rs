@@ -252,4 +252,50 @@ pub(crate) mod tests {
             assert_eq!(problems.iter().next().unwrap().message, "the file is empty");
         }
     }
+
+    /// Every key that some table of the schema requires.
+    fn required_keys(schema: &serde_json::Value, keys: &mut std::collections::BTreeSet<String>) {
+        match schema {
+            serde_json::Value::Object(object) => {
+                let required = object.get("required").and_then(|required| required.as_array());
+                keys.extend(required.into_iter().flatten().filter_map(|key| key.as_str().map(str::to_owned)));
+                object.values().for_each(|inner| required_keys(inner, keys));
+            }
+            serde_json::Value::Array(list) => list.iter().for_each(|inner| required_keys(inner, keys)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn every_required_key_has_a_stand_in() {
+        let mut keys = std::collections::BTreeSet::new();
+        required_keys(&crate::schema::value(), &mut keys);
+        // These are told apart by their key, which can't be missing when they are recognised.
+        let by_key = ["cookie", "client_ip", "headers", "strip_prefix"];
+        keys.retain(|key| !by_key.contains(&key.as_str()) && key != "redirect");
+        assert!(keys.contains("url"));
+        let without: Vec<&String> = keys.iter().filter(|key| stand_in(key).is_none()).collect();
+        assert!(without.is_empty(), "{without:?}");
+    }
+
+    #[test]
+    fn no_part_of_the_example_can_be_broken_without_an_answer() {
+        let (_directory, path) = example();
+        let text = std::fs::read_to_string(&path).unwrap();
+        for (number, line) in text.lines().enumerate() {
+            let Some((before, _)) = line.split_once(" = ") else { continue };
+            for broken in ["true", "-7", "\"!\"", "[]", "{}", "1979-05-27", "[[1], 2.5]"] {
+                let lines = text.lines().enumerate();
+                let replaced = |(at, line): (usize, &str)| {
+                    if at == number { format!("{before} = {broken}\n") } else { format!("{line}\n") }
+                };
+                let mutant: String = lines.map(replaced).collect();
+                // Some are good values; what counts is that each is answered, and that a place is in the file.
+                if let Err(problems) = parse(&mutant, &path, &environment) {
+                    let lines = mutant.lines().count();
+                    assert!(problems.iter().all(|problem| problem.line <= lines), "{problems}");
+                }
+            }
+        }
+    }
 }

@@ -126,7 +126,7 @@ impl<'s> Page<'s> {
     }
 
     fn either(&mut self, section: &Section, tables: &[&'s Value]) {
-        let _ = writeln!(self.text, "\n### {}\n\nOne of these, told apart by the first key:\n", section.title());
+        let _ = writeln!(self.text, "\n### {}\n\nOne of these, told apart by their required key:\n", section.title());
         for table in tables {
             let _ = writeln!(self.text, "{}\n", sentence(table));
             self.rows(section, table);
@@ -173,7 +173,10 @@ impl<'s> Page<'s> {
             return self.value_kind(name);
         }
         match type_of(property) {
-            "array" => format!("list of {}", self.plain_kind(&property["items"])),
+            "array" => match self.plain_kind(&property["items"]).as_str() {
+                "string" => "list of strings".to_owned(),
+                kind => format!("list of {kind}"),
+            },
             "object" => match property.get("propertyNames").and_then(reference_name) {
                 Some(name) => format!("table: {} = string", self.value_kind(name)),
                 None => "table of strings".to_owned(),

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::value::{Cidr, Duration, HeaderName, HostPattern, Method, Regex};
 
-/// `[routes.NAME]`. All conditions given must hold; a list holds when one of its members does.
+/// Which requests go to a service. All conditions given must hold; a list holds when one of its members does.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Route {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::value::{Duration, Secret, Workers};
 
-/// `[server]`: how the process runs.
+/// How the process runs.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Server {
@@ -35,14 +35,14 @@ impl Default for Server {
     }
 }
 
-/// `[admin]`: health, metrics and the API, on an address of its own.
+/// Health, metrics and the API, on an address of its own.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Admin {
     /// Where to listen, for example `127.0.0.1:9900`.
     pub address: SocketAddr,
-    /// Asked for as `Authorization: Bearer …` by anything that does not come over loopback; without one, changes are
-    /// for loopback only.
+    /// Asked for as `Authorization: Bearer …` by anything that does not come over loopback; needed
+    /// where the address is not a loopback one. 16 characters at least.
     #[serde(default)]
     pub token: Option<Secret>,
     /// Whether `/ready` answers 503 while a service has no available endpoint.

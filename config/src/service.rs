@@ -10,14 +10,14 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::value::{ByteSize, Duration, HashKey, Percent, RetryOn, Secret, StatusRange, UpstreamUrl};
 
-/// `[services.NAME]`.
+/// A fleet of identical endpoints.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Service {
     /// How endpoints are chosen.
     #[serde(default)]
     pub balancer: Balancer,
-    /// What the `hash` balancer hashes.
+    /// What the `hash` balancer hashes; absent means the client's address.
     #[serde(default)]
     pub hash_key: Option<HashKey>,
     /// Keeps a client on its endpoint.
@@ -32,7 +32,7 @@ pub struct Service {
     /// What happens when no endpoint is available.
     #[serde(default)]
     pub on_all_down: OnAllDown,
-    /// The fleet.
+    /// The fleet; at least one. When all have weight 0 or drain, the service takes no new clients.
     #[serde(default)]
     pub endpoints: Vec<Endpoint>,
     /// TLS towards endpoints with an `https` URL.
@@ -287,7 +287,7 @@ impl Default for Pool {
     }
 }
 
-/// `[services.NAME.health_check]`.
+/// Probes that find out which endpoints can take requests.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct HealthCheck {
@@ -354,7 +354,7 @@ impl Default for Expect {
     }
 }
 
-/// `[services.NAME.retry]`.
+/// Which failed attempts are repeated, how often and after what wait.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Retry {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::value::Percent;
 
-/// `[telemetry]`.
+/// What Waypost says of itself.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Telemetry {

@@ -627,3 +627,97 @@ impl JsonSchema for Workers {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The text is read, and written again as `shown`.
+    #[track_caller]
+    fn good<T: FromStr<Err = String> + fmt::Display>(text: &str, shown: &str) {
+        assert_eq!(text.parse::<T>().map(|value| value.to_string()), Ok(shown.to_owned()));
+    }
+
+    #[track_caller]
+    fn bad<T: FromStr<Err = String> + fmt::Display>(texts: &[&str]) {
+        for text in texts {
+            assert!(text.parse::<T>().is_err(), "{text:?} was taken for {}", std::any::type_name::<T>());
+        }
+    }
+
+    #[test]
+    fn durations_have_units() {
+        good::<Duration>("250ms", "250ms");
+        good::<Duration>("1h 30m", "1h 30m");
+        good::<Duration>("90s", "1m 30s");
+        bad::<Duration>(&["", "5", "5 parsecs", "-5s", "s"]);
+    }
+
+    #[test]
+    fn sizes_have_units() {
+        good::<ByteSize>("64KiB", "64KiB");
+        good::<ByteSize>("1024B", "1KiB");
+        good::<ByteSize>("10MB", "10000000B");
+        bad::<ByteSize>(&["", "64", "64 kilobytes", "-1KiB"]);
+    }
+
+    #[test]
+    fn shares_lie_between_nothing_and_all() {
+        good::<Percent>("20%", "20%");
+        good::<Percent>("0.5 %", "0.5%");
+        bad::<Percent>(&["20", "0.2", "101%", "-1%", "%", "NaN%"]);
+    }
+
+    #[test]
+    fn hosts_are_names_with_at_most_one_star_in_front() {
+        good::<HostPattern>("Shop.Example", "shop.example");
+        good::<HostPattern>("*.shop.example", "*.shop.example");
+        good::<HostPattern>("10.0.0.1", "10.0.0.1");
+        good::<HostPattern>("[::1]", "[::1]");
+        bad::<HostPattern>(&["", "*", "a..b", "shop.example:80", "https://shop.example", "a.*.example", "a b"]);
+    }
+
+    #[test]
+    fn networks_know_their_addresses() {
+        good::<Cidr>("10.0.0.0/8", "10.0.0.0/8");
+        good::<Cidr>("192.0.2.1", "192.0.2.1/32");
+        bad::<Cidr>(&["", "10.0.0.0/33", "proxy.internal", "10.0.0"]);
+        let network: Cidr = "10.0.0.0/8".parse().unwrap();
+        assert!(network.contains("::ffff:10.1.2.3".parse().unwrap()));
+        assert!(!network.contains("11.0.0.1".parse().unwrap()));
+    }
+
+    #[test]
+    fn endpoint_urls_are_scheme_host_and_port() {
+        good::<UpstreamUrl>("http://10.0.0.1:8080", "http://10.0.0.1:8080");
+        good::<UpstreamUrl>("https://web.internal/", "https://web.internal");
+        good::<UpstreamUrl>("http://[::1]:80", "http://[::1]");
+        bad::<UpstreamUrl>(&["10.0.0.1:80", "tcp://a:1", "http://", "http://a:0", "http://a/b", "http://u@a"]);
+    }
+
+    #[test]
+    fn words_with_a_meaning_are_read_and_written_alike() {
+        good::<HashKey>("header:X-User", "header:x-user");
+        good::<HashKey>("cookie:id", "cookie:id");
+        bad::<HashKey>(&["", "header:", "cookie:a b", "x-user"]);
+        good::<RetryOn>("connect_failure", "connect_failure");
+        good::<RetryOn>("503", "503");
+        bad::<RetryOn>(&["", "5xx", "200", "600"]);
+        good::<StatusRange>("200-299", "200-299");
+        good::<StatusRange>("204", "204");
+        bad::<StatusRange>(&["", "2xx", "299-200", "99", "200-600"]);
+        good::<Method>("GET", "GET");
+        bad::<Method>(&["", "get", "G T"]);
+        good::<HeaderName>("X-Tenant", "x-tenant");
+        bad::<HeaderName>(&["", "x tenant", "x:y"]);
+        bad::<Regex>(&["(", "[a"]);
+    }
+
+    #[test]
+    fn a_secret_never_shows_itself() {
+        let secret = Secret::from("hunter2");
+        assert_eq!(format!("{secret:?}"), "***");
+        assert_eq!(serde_json::to_string(&secret).unwrap(), "\"***\"");
+        assert_eq!(secret.reveal(), "hunter2");
+    }
+}

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::oneshot;
+use tokio::sync::{Barrier, oneshot};
 
 pub use crate::connection::TrustError;
 use crate::{
@@ -21,9 +21,7 @@ use crate::{
     worker::{self, Progress},
 };
 
-/// Time for the threads to get ready before the first request is due.
-const LEAD: Duration = Duration::from_millis(20);
-/// How often [`Load::reached`] looks.
+/// How often a [`Watch`] looks.
 const GLANCE: Duration = Duration::from_millis(1);
 
 /// Why a load could not be run.
@@ -53,43 +51,46 @@ pub async fn run(plan: Plan) -> Result<Report, RunError> {
     start(plan).await?.wait().await
 }
 
-/// Starts a plan and returns at once; the first request is due 20 ms later.
+/// Starts a plan and returns at once; the first request is due as soon as all threads are ready.
 pub async fn start(plan: Plan) -> Result<Load, RunError> {
     plan.check()?;
     let address = resolve(&plan.target).await?;
     let dialer = Dialer::new(&plan, address)?;
     let (plan, progress) = (Arc::new(plan), Arc::new(Progress::default()));
     let key: Arc<str> = format!("{:012x}", fastrand::u64(..1 << 48)).into();
-    let at = Instant::now() + LEAD;
     let of = plan.threads as u64;
+    let barrier = Arc::new(Barrier::new(plan.threads));
     let workers = (0..of).map(|index| {
         spawn(worker::Start {
             plan: Arc::clone(&plan),
             dialer: dialer.clone(),
             progress: Arc::clone(&progress),
             share: Share { index, of },
-            at,
+            barrier: Arc::clone(&barrier),
             key: Arc::clone(&key),
         })
     });
     let workers = workers.collect::<Result<_, _>>()?;
-    Ok(Load { watch: Watch { progress, at, length: plan.length(), workers: of }, workers, plan, dialer, key })
+    Ok(Load { watch: Watch { progress, length: plan.length(), workers: of }, workers, plan, dialer, key })
 }
 
 type Outcome = oneshot::Receiver<io::Result<Recorder>>;
 
 fn spawn(start: worker::Start) -> Result<Outcome, RunError> {
+    let failed = |error: io::Error| RunError::Worker(error.to_string());
+    // Made here, because the other workers would wait forever for one that has none.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
     let (send, receive) = oneshot::channel();
     std::thread::Builder::new()
         .name("load".to_owned())
         .spawn(move || {
             let progress = Arc::clone(&start.progress);
-            let seen = worker::work(start);
+            let seen = worker::work(start, &runtime);
             progress.ended.fetch_add(1, Ordering::Relaxed);
             // Nobody is left to tell when the load was dropped.
             let _ = send.send(seen);
         })
-        .map_err(|error| RunError::Worker(error.to_string()))?;
+        .map_err(failed)?;
     Ok(receive)
 }
 
@@ -170,7 +171,6 @@ impl Drop for Load {
 #[derive(Debug, Clone)]
 pub struct Watch {
     progress: Arc<Progress>,
-    at: Instant,
     length: Duration,
     workers: u64,
 }
@@ -186,9 +186,16 @@ impl Watch {
         self.progress.failed.load(Ordering::Relaxed)
     }
 
-    /// Time since the first request was due.
+    /// Time since the first request was due; zero before.
     pub fn elapsed(&self) -> Duration {
-        self.at.elapsed()
+        self.progress.at.get().map_or(Duration::ZERO, Instant::elapsed)
+    }
+
+    /// Returns once so much time has passed since the first request was due, or the load is over.
+    pub async fn passed(&self, time: Duration) {
+        while self.elapsed() < time && !self.over() {
+            tokio::time::sleep(GLANCE).await;
+        }
     }
 
     /// How long requests are begun, as planned.

@@ -28,12 +28,16 @@ use loadtest::{
     version,
     after_help = "\
 Examples:
-  loadtest run http://127.0.0.1:8080/                     as fast as 10 connections go, for 10 s
+  loadtest run http://127.0.0.1:8080/
+      as fast as 10 connections go, for 10 s
   loadtest run --rate 2000 --users 200 http://127.0.0.1:8080/
-                                                          2 000/s on a fixed schedule, 200 cookie jars
-  loadtest run --http2 --insecure --streams 10 https://127.0.0.1:8443/
-  loadtest scenario loadtest/scenarios/kill-one.toml      load, faults and a verdict from a file
-  loadtest compare --waypost target/release/waypost       CPU time per request beside nginx and HAProxy"
+      2 000/s on a fixed schedule, by 200 users with cookies
+  loadtest run --http2 --streams 10 --insecure https://127.0.0.1:8443/
+      10 requests at once on each connection
+  loadtest scenario loadtest/scenarios/kill-one.toml
+      load, faults and a verdict from a file
+  loadtest compare --waypost target/release/waypost
+      CPU time per request beside nginx and HAProxy"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -205,11 +209,11 @@ struct Output {
     quiet: bool,
 }
 
-/// Measures the CPU time per request of Waypost beside nginx and `HAProxy`
+/// Measures the CPU time per request of Waypost beside its peers
 ///
-/// Every proxy runs with one worker pinned to one core, load and upstreams on another. All get the same offered rate,
+/// The peers are nginx and haproxy, if installed. Every proxy runs with one worker pinned to one core, load and upstreams on another. All get the same offered rate,
 /// in interleaved rounds; what is compared is the CPU time of the proxy's processes per answered request, as the
-/// ratio within one round. Peers that are not on PATH are left out and named.
+/// ratio within one round.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:

@@ -72,10 +72,11 @@ impl Plan {
         })
     }
 
-    /// Open loop at so many requests per second, over as many as 1 000 connections.
+    /// Open loop at so many requests per second, over as many as 1 000 connections; say
+    /// [`connections`](Self::connections) after it for another limit.
     #[must_use]
     pub fn rate(self, per_second: f64) -> Self {
-        Self { pace: Pace::Rate(per_second), connections: self.connections.max(1_000), ..self }
+        Self { pace: Pace::Rate(per_second), connections: 1_000, ..self }
     }
 
     /// Begin requests for so long.

@@ -145,11 +145,10 @@ impl Scenario {
     async fn drive(&self, load: &Load) -> Result<Vec<Happened>, CallError> {
         let mut happened = Vec::new();
         for Event { at, action } in &self.events {
-            let watch = load.watch();
-            tokio::select! {
-                () = tokio::time::sleep(at.saturating_sub(watch.elapsed())) => {}
-                // A stop or a limit of requests has ended the load early.
-                () = watch.reached(u64::MAX) => break,
+            load.watch().passed(*at).await;
+            if load.watch().over() {
+                // Stopped, or at its limit of requests.
+                break;
             }
             action.perform(self.control()).await?;
             happened.push(Happened { at: at.as_secs_f64(), action: action.to_string() });

@@ -10,7 +10,7 @@ use std::{
     collections::VecDeque,
     rc::Rc,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -19,7 +19,8 @@ use std::{
 use http::{HeaderMap, HeaderValue, Request, Uri, header};
 use http_body_util::Full;
 use tokio::{
-    sync::Semaphore,
+    runtime::Runtime,
+    sync::{Barrier, Semaphore},
     task::{JoinSet, LocalSet},
 };
 
@@ -35,6 +36,8 @@ use crate::{
 
 /// The longest sleep of the pacer, so that a stop is noticed.
 const NAP: Duration = Duration::from_millis(20);
+/// From the moment all workers are ready to the first request being due.
+const LEAD: Duration = Duration::from_millis(5);
 /// After a failure to connect in a closed loop, which would otherwise spin against a closed port.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(10);
 
@@ -47,6 +50,8 @@ pub(crate) struct Progress {
     pub(crate) stop: AtomicBool,
     /// Workers that have ended.
     pub(crate) ended: AtomicU64,
+    /// When request 0 of the whole load is due; known once all workers are ready.
+    pub(crate) at: OnceLock<Instant>,
 }
 
 impl Progress {
@@ -62,17 +67,16 @@ pub(crate) struct Start {
     pub(crate) dialer: Dialer,
     pub(crate) progress: Arc<Progress>,
     pub(crate) share: Share,
-    /// When request 0 of the whole load is due.
-    pub(crate) at: Instant,
+    /// Where the workers wait for each other before the first request is due.
+    pub(crate) barrier: Arc<Barrier>,
     /// Prefix of the keys of this load.
     pub(crate) key: Arc<str>,
 }
 
-/// Runs a worker to its end on a thread of its own runtime.
-pub(crate) fn work(start: Start) -> std::io::Result<Recorder> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+/// Runs a worker to its end on this thread.
+pub(crate) fn work(start: Start, runtime: &Runtime) -> std::io::Result<Recorder> {
     let worker = Rc::new(Worker::new(start));
-    LocalSet::new().block_on(&runtime, Rc::clone(&worker).run())?;
+    LocalSet::new().block_on(runtime, Rc::clone(&worker).run())?;
     Ok(worker.recorder.replace(Recorder::new()))
 }
 
@@ -115,10 +119,15 @@ impl Worker {
     async fn run(self: Rc<Self>) -> std::io::Result<()> {
         let mut lanes = JoinSet::new();
         if self.start.plan.opening == Opening::AllAtOnce {
-            for link in &self.links {
-                link.warm(&self.start.dialer).await;
-            }
+            let open = async {
+                for link in &self.links {
+                    link.warm(&self.start.dialer).await;
+                }
+            };
+            // A server that takes no connections is met again, and counted, by the requests.
+            let _ = tokio::time::timeout(self.start.plan.timeout, open).await;
         }
+        self.agree_on_start().await;
         if self.start.plan.pace == plan::Pace::Full {
             for lane in 0..self.lanes() {
                 lanes.spawn_local(Rc::clone(&self).closed_lane(lane));
@@ -132,6 +141,21 @@ impl Worker {
             }
         }
         Ok(())
+    }
+
+    /// Waits until all workers are ready; one of them says when to begin.
+    async fn agree_on_start(&self) {
+        let Start { barrier, progress, .. } = &self.start;
+        if barrier.wait().await.is_leader() {
+            // Only one is the leader, so nobody has set it.
+            let _ = progress.at.set(Instant::now() + LEAD);
+        }
+        barrier.wait().await;
+    }
+
+    /// When request 0 of the whole load is due.
+    fn at(&self) -> Instant {
+        *self.start.progress.at.get().expect("the leader sets it before anybody passes the barrier")
     }
 
     /// How many requests may be in flight at once.
@@ -153,11 +177,11 @@ impl Worker {
             self.grow(lanes, most);
         }
         while let Some(next) = self.schedule.due(released) {
-            ticker.sleep_until((self.start.at + next).min(Instant::now() + NAP)).await?;
+            ticker.sleep_until((self.at() + next).min(Instant::now() + NAP)).await?;
             if self.start.progress.stopped() {
                 break;
             }
-            let Some(elapsed) = Instant::now().checked_duration_since(self.start.at) else { continue };
+            let Some(elapsed) = Instant::now().checked_duration_since(self.at()) else { continue };
             let due = self.schedule.due_by(elapsed);
             self.permits.add_permits(usize::try_from(due.saturating_sub(released)).unwrap_or(usize::MAX));
             released = released.max(due);
@@ -185,15 +209,15 @@ impl Worker {
             }
             let due = self.schedule.due(n).expect("offered requests are in the schedule");
             // Counted already; the schedule goes on whatever came of it.
-            let _ = self.request(&link, n, self.start.at + due).await;
+            let _ = self.request(&link, n, self.at() + due).await;
         }
     }
 
     async fn closed_lane(self: Rc<Self>, lane: usize) {
         let link = self.links[lane % self.links.len()].clone();
-        let Start { plan, progress, at, .. } = &self.start;
+        let Start { plan, progress, .. } = &self.start;
         let limit = plan.requests.unwrap_or(u64::MAX);
-        while !progress.stopped() && at.elapsed() < plan.duration {
+        while !progress.stopped() && self.at().elapsed() < plan.duration {
             // Relaxed: only the count itself matters.
             if progress.begun.fetch_add(1, Ordering::Relaxed) >= limit {
                 return;
@@ -234,7 +258,7 @@ impl Worker {
     ) -> Result<(), ErrorKind> {
         let latency = due.elapsed();
         let mut recorder = self.recorder.borrow_mut();
-        recorder.last = self.start.at.elapsed();
+        recorder.last = self.at().elapsed();
         let verdict = outcome.and_then(|Answer { head, bytes }| {
             recorder.answered(head.status.as_u16(), bytes, latency);
             if let Some(user) = user.as_deref_mut() {

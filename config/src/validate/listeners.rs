@@ -50,6 +50,9 @@ impl Checker<'_> {
     /// Whether any listener speaks TLS, or was meant to.
     pub(super) fn has_tls(&self) -> bool {
         let meant = |name: &String| self.document.has_lost_key(&Place::root().keys(&["listeners", name]), "tls");
+        if !self.document.lost_names(&Place::root().key("listeners")).is_empty() {
+            return true;
+        }
         let listeners = &self.config.listeners;
         listeners.iter().any(|(name, listener)| listener.tls.is_some() || meant(name))
     }

@@ -196,7 +196,7 @@ pub async fn run(settings: Settings, mut say: impl FnMut(&str)) -> Result<Compar
 async fn measure_once(kind: Kind, place: Place, peer: &Peer, seconds: u64) -> Result<Round, CompareError> {
     let load = load::start(kind.plan(place, seconds)?).await?;
     let watch = load.watch();
-    tokio::time::sleep(WARM_UP.saturating_sub(watch.elapsed())).await;
+    watch.passed(WARM_UP).await;
     let (before, done_before) = (Usage::of(place.pid), watch.done());
     let report = load.wait().await?;
     let after = Usage::of(place.pid);
