@@ -96,6 +96,11 @@ impl<'a> Client<'a> {
     pub async fn connect(&self, address: SocketAddr, name: &str) -> io::Result<TlsStream<TcpStream>> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
+        self.over(stream, name).await
+    }
+
+    /// The same over a connection that is open already.
+    pub async fn over(&self, stream: TcpStream, name: &str) -> io::Result<TlsStream<TcpStream>> {
         let name = ServerName::try_from(name.to_owned()).expect("the name is a host");
         TlsConnector::from(Arc::new(self.config())).connect(name, stream).await
     }
