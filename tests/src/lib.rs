@@ -4,7 +4,11 @@
 //! wait: [`eventually!`] asks until the answer is right or ten seconds are over.
 
 pub mod client;
+pub mod connection;
+pub mod raw;
 mod stack;
+pub mod tls;
+pub mod websocket;
 
 pub use stack::Stack;
 pub use upstream_mock::Container;
