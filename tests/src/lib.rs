@@ -4,8 +4,10 @@
 //! wait: [`eventually!`] asks until the answer is right or ten seconds are over.
 
 pub mod client;
+mod shop;
 mod stack;
 
+pub use shop::{routed, shop, shop_of, trusting, with_workers};
 pub use stack::Stack;
 pub use upstream_mock::Container;
 
