@@ -59,7 +59,8 @@ async fn announced_address_is_the_clients() {
 async fn announcement_comes_before_tls() {
     let authority = tls::Authority::new("authority");
     let pair = authority.pair("site", &["test.example"]);
-    let tls = "proxy_protocol = true\n    tls = { certificates = [{ cert = \"{dir}/site.pem\", key = \"{dir}/site.key\" }] }";
+    let tls =
+        "proxy_protocol = true\n    tls = { certificates = [{ cert = \"{dir}/site.pem\", key = \"{dir}/site.key\" }] }";
     let config = CONFIG.replace("proxy_protocol = true", tls);
     let stack = Stack::with_files(&config, &[("site.pem", &pair.cert), ("site.key", &pair.key)]).await;
     for (header, client) in [(V1.to_vec(), "203.0.113.7"), (v2(), "2001:db8::7")] {

@@ -6,10 +6,12 @@
 pub mod client;
 pub mod connection;
 pub mod raw;
+mod shop;
 mod stack;
 pub mod tls;
 pub mod websocket;
 
+pub use shop::{routed, shop, shop_of, trusting, with_workers};
 pub use stack::Stack;
 pub use upstream_mock::Container;
 
