@@ -7,7 +7,7 @@ pub mod client;
 mod shop;
 mod stack;
 
-pub use shop::{routed, shop, shop_of, trusting, with_workers};
+pub use shop::{CHECKED, routed, shop, shop_of, trusting, with_workers};
 pub use stack::Stack;
 pub use upstream_mock::Container;
 
