@@ -11,3 +11,11 @@ mod round_robin;
 mod routing;
 mod sticky_client_ip;
 mod sticky_cookie;
+
+mod grpc;
+mod http2;
+mod limits;
+mod pool;
+mod proxy_protocol;
+mod streaming;
+mod websocket;
