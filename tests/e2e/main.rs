@@ -1,6 +1,16 @@
 //! The promises, one module each.
 
+mod balancing;
+mod crash;
+mod endpoint_drain;
+mod forwarding;
+mod health;
+mod middlewares;
+mod retry;
 mod round_robin;
+mod routing;
+mod sticky_client_ip;
+mod sticky_cookie;
 
 mod grpc;
 mod http2;

@@ -11,7 +11,7 @@ mod stack;
 pub mod tls;
 pub mod websocket;
 
-pub use shop::{routed, shop, shop_of, trusting, with_workers};
+pub use shop::{CHECKED, routed, shop, shop_of, trusting, with_workers};
 pub use stack::Stack;
 pub use upstream_mock::Container;
 
