@@ -46,8 +46,17 @@ pub struct Exchange {
     cause: Option<Cause>,
     head_after: Option<Duration>,
     complete: bool,
-    upgraded: bool,
+    upgraded: Option<Books>,
     tunnel_bytes_in: u64,
+}
+
+/// What an upgraded connection keeps of its route. It may outlive many generations, and must not keep alive what they
+/// have removed.
+#[derive(Debug)]
+struct Books {
+    route: Arc<str>,
+    service: Arc<str>,
+    metrics: Arc<RouteMetrics>,
 }
 
 /// What the client asked for, as it was sent; kept for the access log.
@@ -87,7 +96,7 @@ impl Exchange {
             cause: None,
             head_after: None,
             complete: false,
-            upgraded: false,
+            upgraded: None,
             tunnel_bytes_in: 0,
         })
     }
@@ -133,9 +142,13 @@ impl Exchange {
         self.head_after = Some(self.context.started.elapsed());
     }
 
-    /// It became a connection of its own; bytes counted from now on are the tunnel's.
+    /// It became a connection of its own; bytes counted from now on are the tunnel's. The route is let go of.
     pub fn upgraded(&mut self) {
-        self.upgraded = true;
+        self.upgraded = self.route.take().map(|route| Books {
+            route: Arc::clone(&route.name),
+            service: Arc::clone(&route.service.name),
+            metrics: Arc::clone(&route.metrics),
+        });
     }
 
     /// What a tunnel has carried.
@@ -155,7 +168,20 @@ impl Exchange {
     }
 
     fn metrics(&self) -> &RouteMetrics {
-        self.route.as_ref().map_or(&self.unrouted, |route| &route.metrics)
+        match (&self.route, &self.upgraded) {
+            (Some(route), _) => &route.metrics,
+            (None, Some(books)) => &books.metrics,
+            (None, None) => &self.unrouted,
+        }
+    }
+
+    /// Of the route and its service.
+    fn names(&self) -> Option<(Arc<str>, Arc<str>)> {
+        match (&self.route, &self.upgraded) {
+            (Some(route), _) => Some((Arc::clone(&route.name), Arc::clone(&route.service.name))),
+            (None, Some(books)) => Some((Arc::clone(&books.route), Arc::clone(&books.service))),
+            (None, None) => None,
+        }
     }
 
     fn bytes_in(&self) -> u64 {
@@ -169,11 +195,11 @@ impl Exchange {
 
     fn count(&self, elapsed: Duration) {
         let metrics = self.metrics();
-        if self.route.is_none() {
+        if self.route.is_none() && self.upgraded.is_none() {
             metrics.begin();
         }
         let (method, status) = (&self.request.method, self.status_code());
-        if self.upgraded {
+        if self.upgraded.is_some() {
             metrics.finish_upgrade(method, status, self.bytes_in(), self.bytes_out);
         } else {
             metrics.finish(method, status, elapsed, self.bytes_in(), self.bytes_out);
@@ -186,11 +212,13 @@ impl Exchange {
     fn log(&mut self, elapsed: Duration) {
         let Some(log) = self.access_log.take() else { return };
         let attempts = std::mem::take(&mut self.attempts);
+        let upgraded = self.upgraded.is_some();
+        let (route, service) = self.names().unzip();
         log.record(Record {
             time: SystemTime::now() - elapsed,
             listener: Arc::clone(&self.context.listener),
-            route: self.route.as_ref().map(|route| Arc::clone(&route.name)),
-            service: self.route.as_ref().map(|route| Arc::clone(&route.service.name)),
+            route,
+            service,
             endpoint: attempts.last().map(|attempt| Arc::clone(&attempt.endpoint)),
             client_ip: self.context.client_ip,
             peer: self.context.peer,
@@ -209,7 +237,7 @@ impl Exchange {
             request_id: self.context.request_id.clone(),
             user_agent: self.request.user_agent.take(),
             referer: self.request.referer.take(),
-            upgraded: self.upgraded,
+            upgraded,
         });
     }
 }
@@ -219,7 +247,7 @@ impl Drop for Exchange {
         let elapsed = self.context.started.elapsed();
         self.count(elapsed);
         self.log(elapsed);
-        if let (true, Some(lease)) = (self.complete && !self.upgraded, self.lease.take()) {
+        if let (true, Some(lease)) = (self.complete && self.upgraded.is_none(), self.lease.take()) {
             lease.release();
         }
         self.downstream.activity.end();

@@ -155,12 +155,12 @@ fn switch(
     upstream: OnUpgrade,
 ) -> Response<ResponseBody> {
     exchange.answered(head.status, None);
-    exchange.upgraded();
     let limits = Limits {
         idle: exchange.route.as_ref().map(|route| route.service.config.timeouts.idle.0).unwrap_or_default(),
         closing: exchange.downstream.lifecycle.tunnels_end.clone(),
         removed: exchange.endpoint().map(|endpoint| endpoint.live.removed.clone()).unwrap_or_default(),
     };
+    exchange.upgraded();
     let lifecycle = Arc::clone(&exchange.downstream.lifecycle);
     lifecycle.tunnels.spawn(upgrade.carry(upstream, exchange, limits));
     Response::from_parts(head, ResponseBody::EMPTY)
