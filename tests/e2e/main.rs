@@ -1,3 +1,14 @@
 //! The promises, one module each.
 
 mod round_robin;
+
+// Change: reload, drain, load.
+mod drain;
+mod failover_under_load;
+mod reload_applies;
+mod reload_keeps_state;
+mod reload_leaves_nothing_behind;
+mod reload_refused;
+mod reload_removed_endpoint;
+mod reload_triggers;
+mod reload_under_load;

@@ -3,11 +3,16 @@
 //! Owns [`Stack`], which is all that a test needs: a config with placeholders, a fleet, a client. Nothing sleeps to
 //! wait: [`eventually!`] asks until the answer is right or ten seconds are over.
 
+mod change;
 pub mod client;
+pub mod keep_alive;
 mod stack;
+pub mod websocket;
 
+pub use keep_alive::KeepAlive;
 pub use stack::Stack;
 pub use upstream_mock::Container;
+pub use websocket::WebSocket;
 
 /// Asks again and again, for ten seconds at most, until the condition holds.
 #[macro_export]
