@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use waypost::drain::Tunnels;
 use waypost_tests::client::get;
-use waypost_tests::{KeepAlive, Stack, WebSocket, eventually};
+use waypost_tests::{Connection, Conversation, Stack, eventually};
 
 const CONFIG: &str = r#"
     version = 1
@@ -32,7 +32,7 @@ fn with(server: &str) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn idle_process_stops_at_once() {
     let stack = Stack::start(CONFIG).await;
-    let mut idle = [KeepAlive::http1(stack.address("web")).await, KeepAlive::http2(stack.address("web")).await];
+    let mut idle = [Connection::http1(stack.address("web")).await, Connection::http2(stack.address("web")).await];
     for client in &mut idle {
         client.send(get("/")).await.unwrap();
     }
@@ -40,7 +40,7 @@ async fn idle_process_stops_at_once() {
     stack.waypost.drain(Tunnels::EndLast).await;
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
     for client in idle {
-        eventually!(client.is_over());
+        eventually!(client.is_closed());
     }
 }
 
@@ -63,7 +63,7 @@ async fn ready_says_draining_before_listeners_close() {
 #[tokio::test(flavor = "multi_thread")]
 async fn slow_answer_is_whole_and_the_last_of_its_connection() {
     let stack = Stack::start(CONFIG).await;
-    let mut client = KeepAlive::http1(stack.address("web")).await;
+    let mut client = Connection::http1(stack.address("web")).await;
     let answer = async { client.send(get("/delay/600ms")).await.unwrap() };
     let drain = async {
         eventually!(stack.container("web-1").requests() == 1);
@@ -72,14 +72,14 @@ async fn slow_answer_is_whole_and_the_last_of_its_connection() {
     let (reply, ()) = tokio::join!(answer, drain);
     assert_eq!(reply.status, StatusCode::OK);
     assert_eq!(reply.header("connection"), "close");
-    assert!(client.over().await);
+    eventually!(client.is_closed());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn download_in_flight_is_whole() {
     let stack = Stack::start(CONFIG).await;
-    let mut client = KeepAlive::http1(stack.address("web")).await;
-    let head = client.head(get("/trickle?bytes=40&every=20ms")).await.unwrap();
+    let mut client = Connection::http1(stack.address("web")).await;
+    let head = client.open(get("/trickle?bytes=40&every=20ms")).await.unwrap();
     let (body, ()) = tokio::join!(head.into_body().collect(), stack.waypost.drain(Tunnels::EndLast));
     assert_eq!(body.unwrap().to_bytes().len(), 40);
 }
@@ -88,8 +88,8 @@ async fn download_in_flight_is_whole() {
 async fn http2_streams_finish_and_no_new_one_begins() {
     let stack = Stack::start(CONFIG).await;
     let web = stack.address("web");
-    let mut client = KeepAlive::http2(web).await;
-    let head = client.head(get("/trickle?bytes=40&every=20ms")).await.unwrap();
+    let mut client = Connection::http2(web).await;
+    let head = client.open(get("/trickle?bytes=40&every=20ms")).await.unwrap();
     let body = tokio::spawn(head.into_body().collect());
     let refused = async {
         eventually!(TcpStream::connect(web).await.is_err());
@@ -98,7 +98,7 @@ async fn http2_streams_finish_and_no_new_one_begins() {
     };
     tokio::join!(refused, stack.waypost.drain(Tunnels::EndLast));
     assert_eq!(body.await.unwrap().unwrap().to_bytes().len(), 40);
-    assert!(client.over().await, "the connection ends in order");
+    eventually!(client.is_closed());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -110,26 +110,52 @@ async fn whoever_had_connected_before_is_served() {
     for client in &mut clients {
         client.write_all(b"GET / HTTP/1.1\r\nhost: test.example\r\n\r\n").await.unwrap();
     }
-    let answers = async {
-        for mut client in clients {
-            let mut answer = String::new();
-            client.read_to_string(&mut answer).await.unwrap();
-            assert!(answer.starts_with("HTTP/1.1 200 "), "{answer:?}");
-        }
+    stack.waypost.drain(Tunnels::EndLast).await;
+    // Nothing is left to do: what has not been answered now never will be.
+    stack.waypost.end().await;
+    for mut client in clients {
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn client_that_has_not_spoken_yet_may_do_so() {
+    let stack = Stack::start(CONFIG).await;
+    let web = stack.address("web");
+    let mut client = TcpStream::connect(web).await.unwrap();
+    let request = async {
+        eventually!(TcpStream::connect(web).await.is_err());
+        client.write_all(b"GET / HTTP/1.1\r\nhost: test.example\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer:?}");
+        assert!(answer.contains("connection: close"), "{answer:?}");
     };
-    tokio::join!(stack.waypost.drain(Tunnels::EndLast), answers);
+    tokio::join!(stack.waypost.drain(Tunnels::EndLast), request);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn client_that_never_speaks_is_not_waited_for() {
+    let stack = Stack::start(CONFIG).await;
+    let mut client = TcpStream::connect(stack.address("web")).await.unwrap();
+    let begun = Instant::now();
+    stack.waypost.drain(Tunnels::EndLast).await;
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn websockets_are_told_to_go_when_all_else_is_done() {
     let stack = Stack::start(CONFIG).await;
-    let mut socket = WebSocket::open(stack.address("web")).await;
-    let mut client = KeepAlive::http1(stack.address("web")).await;
+    let mut socket = Conversation::open(stack.address("web")).await;
+    let mut client = Connection::http1(stack.address("web")).await;
     let begun = Instant::now();
     let conversation = async {
         eventually!(stack.container("web-1").requests() == 2);
         assert!(socket.echoes("others are still at it").await);
-        let code = socket.closed().await;
+        let code = socket.ended().await;
         (code, begun.elapsed())
     };
     let answer = async {
@@ -149,8 +175,8 @@ async fn websockets_are_told_to_go_when_all_else_is_done() {
 #[tokio::test(flavor = "multi_thread")]
 async fn grace_period_is_the_latest_end() {
     let stack = Stack::start(&with("grace_period = \"500ms\"")).await;
-    let mut socket = WebSocket::open(stack.address("web")).await;
-    let mut client = KeepAlive::http1(stack.address("web")).await;
+    let mut socket = Conversation::open(stack.address("web")).await;
+    let mut client = Connection::http1(stack.address("web")).await;
     let begun = Instant::now();
     let hangs = client.send(get("/delay/1m"));
     let drain = async {
@@ -163,19 +189,19 @@ async fn grace_period_is_the_latest_end() {
     }
     let took = begun.elapsed();
     assert!(took >= Duration::from_millis(500) && took < Duration::from_secs(5), "{took:?}");
-    assert_eq!(socket.closed().await, Some(1001));
+    assert_eq!(socket.ended().await, Some(1001));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_hand_over_websockets_live_on() {
     let stack = Stack::start(&with("grace_period = \"1s\"")).await;
-    let mut socket = WebSocket::open(stack.address("web")).await;
+    let mut socket = Conversation::open(stack.address("web")).await;
     let web = stack.address("web");
     let begun = Instant::now();
     let conversation = async {
         eventually!(TcpStream::connect(web).await.is_err());
         assert!(socket.echoes("still there").await);
-        assert_eq!(socket.closed().await, Some(1001));
+        assert_eq!(socket.ended().await, Some(1001));
         assert!(begun.elapsed() >= Duration::from_secs(1));
     };
     tokio::join!(stack.waypost.drain(Tunnels::LiveOn), conversation);

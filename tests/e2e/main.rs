@@ -12,3 +12,11 @@ mod reload_refused;
 mod reload_removed_endpoint;
 mod reload_triggers;
 mod reload_under_load;
+
+mod grpc;
+mod http2;
+mod limits;
+mod pool;
+mod proxy_protocol;
+mod streaming;
+mod websocket;

@@ -5,7 +5,7 @@ use std::fs;
 use http::StatusCode;
 use tokio::net::TcpStream;
 use waypost_tests::client::{self, get};
-use waypost_tests::{KeepAlive, Stack, eventually};
+use waypost_tests::{Connection, Stack, eventually};
 
 const CONFIG: &str = r#"
     version = 1
@@ -30,9 +30,9 @@ fn count(answers: &[String], name: &str) -> usize {
 async fn route_comes_and_goes() {
     let stack = Stack::start(&CONFIG.replace("[routes.all]", "[routes.all]\npath_prefix = \"/a\"")).await;
     assert_eq!(stack.get("/").await.status, StatusCode::NOT_FOUND);
-    stack.apply(CONFIG).await;
+    stack.reload(CONFIG).await;
     assert_eq!(stack.get("/").await.status, StatusCode::OK);
-    stack.apply(&CONFIG.replace("[routes.all]", "[routes.all]\npath = \"/echo\"")).await;
+    stack.reload(&CONFIG.replace("[routes.all]", "[routes.all]\npath = \"/echo\"")).await;
     assert_eq!(stack.get("/").await.reason(), "no_route");
     assert_eq!(stack.get("/echo").await.status, StatusCode::OK);
 }
@@ -40,11 +40,11 @@ async fn route_comes_and_goes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn open_connection_follows_the_new_generation() {
     let stack = Stack::start(CONFIG).await;
-    let mut client = KeepAlive::http1(stack.address("web")).await;
+    let mut client = Connection::http1(stack.address("web")).await;
     assert_eq!(client.send(get("/")).await.unwrap().status, StatusCode::OK);
-    stack.apply(&CONFIG.replace("[routes.all]", "[routes.all]\npath = \"/echo\"")).await;
+    stack.reload(&CONFIG.replace("[routes.all]", "[routes.all]\npath = \"/echo\"")).await;
     assert_eq!(client.send(get("/")).await.unwrap().status, StatusCode::NOT_FOUND);
-    assert!(!client.is_over());
+    assert!(!client.is_closed());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -54,10 +54,10 @@ async fn service_comes_and_goes() {
         "{CONFIG}[services.blog]\nendpoints = [{{ name = \"web-3\", url = \"http://{{web-3}}\" }}]\n\
          [routes.blog]\npath_prefix = \"/echo\"\nservice = \"blog\"\n"
     );
-    stack.apply(&more).await;
+    stack.reload(&more).await;
     assert_eq!(stack.get("/echo").await.upstream(), "web-3");
     assert!(stack.metrics().contains(r#"service="blog""#));
-    stack.apply(CONFIG).await;
+    stack.reload(CONFIG).await;
     assert_ne!(stack.get("/echo").await.upstream(), "web-3");
     eventually!(!stack.metrics().contains(r#"service="blog""#));
 }
@@ -66,17 +66,17 @@ async fn service_comes_and_goes() {
 async fn endpoint_comes_and_goes() {
     let stack = Stack::start(CONFIG).await;
     let line = r#"{ name = "web-2", url = "http://{web-2}" },"#;
-    stack.apply(&CONFIG.replace(line, &format!("{line}{}", line.replace("web-2", "web-3")))).await;
+    stack.reload(&CONFIG.replace(line, &format!("{line}{}", line.replace("web-2", "web-3")))).await;
     let answers = stack.answers(30).await;
     assert_eq!((count(&answers, "web-1"), count(&answers, "web-2"), count(&answers, "web-3")), (10, 10, 10));
-    stack.apply(&CONFIG.replace(line, "")).await;
+    stack.reload(&CONFIG.replace(line, "")).await;
     assert_eq!(count(&stack.answers(10).await, "web-1"), 10);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn endpoint_of_the_same_name_moves() {
     let stack = Stack::start(CONFIG).await;
-    stack.apply(&CONFIG.replace("http://{web-2}", "http://{web-3}")).await;
+    stack.reload(&CONFIG.replace("http://{web-2}", "http://{web-3}")).await;
     let answers = stack.answers(10).await;
     assert_eq!((count(&answers, "web-1"), count(&answers, "web-3")), (5, 5));
 }
@@ -85,16 +85,16 @@ async fn endpoint_of_the_same_name_moves() {
 async fn weight_changes() {
     let stack = Stack::start(CONFIG).await;
     assert_eq!(count(&stack.answers(20).await, "web-1"), 10);
-    stack.apply(&CONFIG.replace(r#""http://{web-1}""#, r#""http://{web-1}", weight = 3"#)).await;
+    stack.reload(&CONFIG.replace(r#""http://{web-1}""#, r#""http://{web-1}", weight = 3"#)).await;
     assert_eq!(count(&stack.answers(20).await, "web-1"), 15);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn drain_mark_in_the_file_stops_new_clients() {
     let stack = Stack::start(CONFIG).await;
-    stack.apply(&CONFIG.replace(r#""http://{web-1}""#, r#""http://{web-1}", drain = true"#)).await;
+    stack.reload(&CONFIG.replace(r#""http://{web-1}""#, r#""http://{web-1}", drain = true"#)).await;
     assert_eq!(count(&stack.answers(10).await, "web-2"), 10);
-    stack.apply(CONFIG).await;
+    stack.reload(CONFIG).await;
     assert_eq!(count(&stack.answers(10).await, "web-1"), 5);
 }
 
@@ -105,11 +105,11 @@ async fn middleware_changes() {
         let chained = CONFIG.replace("[routes.all]", "[routes.all]\nmiddlewares = [\"paint\"]");
         format!("{chained}[middlewares]\npaint = {{ headers = {{ response_set = {{ x-colour = \"{colour}\" }} }} }}\n")
     };
-    stack.apply(&with("red")).await;
+    stack.reload(&with("red")).await;
     assert_eq!(stack.get("/").await.header("x-colour"), "red");
-    stack.apply(&with("blue")).await;
+    stack.reload(&with("blue")).await;
     assert_eq!(stack.get("/").await.header("x-colour"), "blue");
-    stack.apply(CONFIG).await;
+    stack.reload(CONFIG).await;
     assert_eq!(stack.get("/").await.header("x-colour"), "");
 }
 
@@ -117,19 +117,19 @@ async fn middleware_changes() {
 async fn listener_opens_and_closes() {
     let stack = Stack::start(CONFIG).await;
     let web = stack.address("web");
-    stack.apply(&format!("{CONFIG}[listeners.extra]\naddress = \"127.0.0.1:0\"\n")).await;
+    stack.reload(&format!("{CONFIG}[listeners.extra]\naddress = \"127.0.0.1:0\"\n")).await;
     let extra = stack.address("extra");
     assert_eq!(client::send(extra, get("/")).await.unwrap().status, StatusCode::OK);
-    let mut stays = KeepAlive::http1(extra).await;
+    let mut stays = Connection::http1(extra).await;
     stays.send(get("/")).await.unwrap();
 
-    stack.apply(CONFIG).await;
+    stack.reload(CONFIG).await;
     eventually!(TcpStream::connect(extra).await.is_err());
-    eventually!(stays.is_over());
+    eventually!(stays.is_closed());
     assert_eq!(stack.waypost.address("extra"), None);
     assert_eq!(stack.address("web"), web, "the other one is not touched");
     let other = CONFIG.replace("[routes.all]", "[routes.every]");
-    stack.apply(&other).await;
+    stack.reload(&other).await;
     eventually!(!stack.metrics().contains(r#"listener="extra""#));
 }
 
@@ -137,10 +137,10 @@ async fn listener_opens_and_closes() {
 async fn listener_moves() {
     let stack = Stack::start(CONFIG).await;
     let before = stack.address("web");
-    let mut slow = KeepAlive::http1(before).await;
+    let mut slow = Connection::http1(before).await;
     let answer = tokio::spawn(async move { slow.send(get("/delay/500ms")).await });
     eventually!(stack.figure("waypost_requests_in_flight", &[("route", "all")]) == 1.0);
-    stack.apply(&CONFIG.replace("127.0.0.1:0", "127.0.0.2:0")).await;
+    stack.reload(&CONFIG.replace("127.0.0.1:0", "127.0.0.2:0")).await;
     assert_eq!(stack.address("web").ip().to_string(), "127.0.0.2");
     assert_eq!(stack.get("/").await.status, StatusCode::OK);
     eventually!(TcpStream::connect(before).await.is_err());
@@ -153,7 +153,7 @@ async fn listener_is_renamed_without_closing_its_port() {
     // A socket without a fixed port belongs to its name: this one has to be told its port to be recognised.
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let fixed = CONFIG.replace("127.0.0.1:0", &free.to_string());
-    stack.apply(&fixed).await;
+    stack.reload(&fixed).await;
     let requests = async {
         for _ in 0..200 {
             assert_eq!(client::send(free, get("/")).await.unwrap().status, StatusCode::OK);
@@ -161,7 +161,7 @@ async fn listener_is_renamed_without_closing_its_port() {
     };
     let renamings = async {
         for name in ["[listeners.www]", "[listeners.web]", "[listeners.front]"] {
-            stack.apply(&fixed.replace("[listeners.web]", name)).await;
+            stack.reload(&fixed.replace("[listeners.web]", name)).await;
         }
     };
     tokio::join!(requests, renamings);
@@ -172,9 +172,9 @@ async fn listener_is_renamed_without_closing_its_port() {
 async fn limit_of_a_listener_changes_for_open_connections_too() {
     let stack = Stack::start(CONFIG).await;
     let long = format!("/{}", "x".repeat(2000));
-    let mut client = KeepAlive::http1(stack.address("web")).await;
+    let mut client = Connection::http1(stack.address("web")).await;
     assert_eq!(client.send(get(&long)).await.unwrap().status, StatusCode::NOT_FOUND, "the container has no such page");
-    stack.apply(&CONFIG.replace("[listeners.web]", "[listeners.web]\nlimits = { uri_bytes = \"1KiB\" }")).await;
+    stack.reload(&CONFIG.replace("[listeners.web]", "[listeners.web]\nlimits = { uri_bytes = \"1KiB\" }")).await;
     assert_eq!(client.send(get(&long)).await.unwrap().status, StatusCode::URI_TOO_LONG);
 }
 
@@ -183,10 +183,10 @@ async fn timeout_changes() {
     let stack = Stack::start(CONFIG).await;
     assert_eq!(stack.get("/delay/400ms").await.status, StatusCode::OK);
     let short = "[services.shop]\ntimeouts = { response = \"100ms\" }\nretry = { max_attempts = 1 }";
-    stack.apply(&CONFIG.replace("[services.shop]", short)).await;
+    stack.reload(&CONFIG.replace("[services.shop]", short)).await;
     assert_eq!(stack.get("/delay/10s").await.status, StatusCode::GATEWAY_TIMEOUT);
     let route = "[routes.all]\ntimeouts = { request = \"100ms\" }";
-    stack.apply(&CONFIG.replace("[routes.all]", route)).await;
+    stack.reload(&CONFIG.replace("[routes.all]", route)).await;
     assert_eq!(stack.get("/delay/10s").await.status, StatusCode::GATEWAY_TIMEOUT);
 }
 
@@ -197,16 +197,16 @@ async fn access_log_begins_moves_and_ends() {
         |name: &str| format!("{CONFIG}[telemetry]\naccess_log = {{ path = \"{{dir}}/{name}\", format = \"json\" }}\n");
     let has =
         |name: &str, path: &str| fs::read_to_string(stack.folder().join(name)).is_ok_and(|lines| lines.contains(path));
-    stack.apply(&to("one.log")).await;
+    stack.reload(&to("one.log")).await;
     stack.get("/status/201").await;
     eventually!(has("one.log", "/status/201"));
-    stack.apply(&to("two.log")).await;
+    stack.reload(&to("two.log")).await;
     stack.get("/status/202").await;
     eventually!(has("two.log", "/status/202"));
     assert!(!has("one.log", "/status/202"));
-    stack.apply(CONFIG).await;
+    stack.reload(CONFIG).await;
     stack.get("/status/203").await;
-    stack.apply(&to("two.log")).await;
+    stack.reload(&to("two.log")).await;
     stack.get("/status/204").await;
     eventually!(has("two.log", "/status/204"));
     assert!(!has("two.log", "/status/203"), "nothing was written while there was no log");
@@ -221,13 +221,13 @@ async fn health_check_begins_changes_and_ends() {
         )
     };
     assert_eq!(stack.container("web-1").probes(), 0);
-    stack.apply(&check("/health")).await;
+    stack.reload(&check("/health")).await;
     eventually!(stack.container("web-1").probes() > 2);
     assert_eq!(count(&stack.answers(10).await, "web-1"), 5);
-    stack.apply(&check("/status/500")).await;
+    stack.reload(&check("/status/500")).await;
     eventually!(stack.metric(r#"waypost_service_endpoints_available{service="shop"}"#) == 0.0);
     assert_eq!(stack.get("/").await.reason(), "no_endpoint");
-    stack.apply(CONFIG).await;
+    stack.reload(CONFIG).await;
     assert_eq!(count(&stack.answers(10).await, "web-1"), 5);
     let before = stack.container("web-1").requests();
     assert_eq!(count(&stack.answers(100).await, "web-1"), 50);

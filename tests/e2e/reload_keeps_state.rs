@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use waypost_tests::client::get;
-use waypost_tests::{KeepAlive, Stack, WebSocket, eventually};
+use waypost_tests::{Connection, Conversation, Stack, eventually};
 
 const CONFIG: &str = r#"
     version = 1
@@ -51,7 +51,7 @@ async fn endpoint_known_down_gets_nothing_after_a_reload() {
     let before = stack.container("web-2").requests();
     for number in 0..5 {
         let config = if number % 2 == 0 { rearranged() } else { unrelated(number) };
-        stack.apply(&with(&config)).await;
+        stack.reload(&with(&config)).await;
         assert!(is_down(), "it is known at once, without another probe");
         stack.answers(10).await;
     }
@@ -63,7 +63,7 @@ async fn endpoint_known_down_gets_nothing_after_a_reload() {
 async fn figures_go_on() {
     let stack = Stack::start(CONFIG).await;
     stack.answers(10).await;
-    stack.apply(&rearranged()).await;
+    stack.reload(&rearranged()).await;
     assert_eq!(stack.figure("waypost_attempts_total", &[("endpoint", "web-1"), ("outcome", "response")]), 5.0);
     assert_eq!(stack.figure("waypost_requests_total", &[("route", "all"), ("status", "200")]), 10.0);
 }
@@ -72,11 +72,11 @@ async fn figures_go_on() {
 async fn request_in_flight_still_counts() {
     let least = |config: &str| config.replace("[services.shop]", "[services.shop]\nbalancer = \"least_request\"");
     let stack = Stack::start(&least(CONFIG)).await;
-    let mut client = KeepAlive::http1(stack.address("web")).await;
+    let mut client = Connection::http1(stack.address("web")).await;
     let slow = tokio::spawn(async move { client.send(get("/delay/1s")).await });
     let in_flight = || stack.figure("waypost_endpoint_requests_in_flight", &[("endpoint", "web-1")]);
     eventually!(in_flight() == 1.0);
-    stack.apply(&least(&unrelated(1))).await;
+    stack.reload(&least(&unrelated(1))).await;
     assert_eq!(stack.answers(5).await, ["web-2"; 5], "web-1 is busy");
     assert_eq!(slow.await.unwrap().unwrap().upstream(), "web-1");
     eventually!(in_flight() == 0.0);
@@ -87,12 +87,12 @@ async fn operator_s_drain_mark_stays() {
     let stack = Stack::start(CONFIG).await;
     let order = |verb: &'static str| format!("/api/services/shop/endpoints/web-1/{verb}");
     assert_eq!(stack.admin("POST", &order("drain")).await.status, StatusCode::OK);
-    stack.apply(&unrelated(1)).await;
+    stack.reload(&unrelated(1)).await;
     assert_eq!(stack.answers(6).await, ["web-2"; 6]);
-    stack.apply(&rearranged()).await;
+    stack.reload(&rearranged()).await;
     assert!(!stack.answers(12).await.contains(&"web-1".to_owned()));
     assert_eq!(stack.admin("POST", &order("undrain")).await.status, StatusCode::OK);
-    stack.apply(CONFIG).await;
+    stack.reload(CONFIG).await;
     assert!(stack.answers(4).await.contains(&"web-1".to_owned()));
 }
 
@@ -102,7 +102,7 @@ async fn turns_go_on_where_they_were() {
     let mut answers = Vec::new();
     for number in 0..20 {
         answers.extend(stack.answers(1).await);
-        stack.apply(&unrelated(number)).await;
+        stack.reload(&unrelated(number)).await;
     }
     for pair in answers.windows(2) {
         assert_ne!(pair[0], pair[1], "{answers:?}");
@@ -120,7 +120,7 @@ async fn spent_retry_budget_stays_spent() {
     }
     let spent = retries();
     for number in 0..10 {
-        stack.apply(&with(&unrelated(number))).await;
+        stack.reload(&with(&unrelated(number))).await;
         stack.get("/status/503").await;
     }
     // A forgotten budget would have allowed one retry, at least, after each reload.
@@ -133,9 +133,9 @@ async fn idle_connections_are_used_again() {
     stack.answers(4).await;
     let accepted = || stack.container("web-1").accepted() + stack.container("web-2").accepted();
     let before = accepted();
-    stack.apply(&unrelated(1)).await;
+    stack.reload(&unrelated(1)).await;
     stack.answers(4).await;
-    stack.apply(&rearranged()).await;
+    stack.reload(&rearranged()).await;
     let elsewhere = stack.answers(12).await.iter().filter(|name| *name == "web-3").count();
     assert!(elsewhere > 0, "web-3 takes its turns");
     assert_eq!(accepted(), before, "no new connection to an endpoint that was there before");
@@ -147,7 +147,7 @@ async fn clients_pinned_by_address_stay() {
     let stack = Stack::start(&with(CONFIG)).await;
     let home = stack.get("/").await.upstream();
     for config in [unrelated(1), rearranged(), CONFIG.to_owned()] {
-        stack.apply(&with(&config)).await;
+        stack.reload(&with(&config)).await;
         assert_eq!(stack.answers(6).await, vec![home.clone(); 6]);
     }
 }
@@ -156,13 +156,13 @@ async fn clients_pinned_by_address_stay() {
 async fn websockets_and_downloads_go_on() {
     let stack = Stack::start(CONFIG).await;
     let web = stack.address("web");
-    let mut sockets = vec![WebSocket::open(web).await, WebSocket::open(web).await];
-    let mut client = KeepAlive::http1(web).await;
+    let mut sockets = vec![Conversation::open(web).await, Conversation::open(web).await];
+    let mut client = Connection::http1(web).await;
     let download = tokio::spawn(async move { client.send(get("/trickle?bytes=40&every=25ms")).await });
     eventually!(stack.figure("waypost_requests_in_flight", &[("route", "all")]) == 3.0);
     let changed = CONFIG.replace("[services.shop]", "[services.shop]\ntimeouts = { response = \"3s\" }");
     for config in [unrelated(1), rearranged(), changed, CONFIG.to_owned()] {
-        stack.apply(&config).await;
+        stack.reload(&config).await;
         for socket in &mut sockets {
             assert!(socket.echoes("still there").await);
         }
@@ -174,13 +174,13 @@ async fn websockets_and_downloads_go_on() {
 async fn idle_client_connections_are_not_closed() {
     let stack = Stack::start(CONFIG).await;
     let web = stack.address("web");
-    let mut clients = vec![KeepAlive::http1(web).await, KeepAlive::http2(web).await];
+    let mut clients = vec![Connection::http1(web).await, Connection::http2(web).await];
     for number in 0..10 {
         for client in &mut clients {
             let answer = tokio::time::timeout(Duration::from_secs(5), client.send(get("/"))).await;
             assert_eq!(answer.unwrap().unwrap().status, StatusCode::OK);
         }
-        stack.apply(&unrelated(number)).await;
+        stack.reload(&unrelated(number)).await;
     }
     assert_eq!(stack.metric(r#"waypost_connections_total{listener="web"}"#), 2.0);
 }

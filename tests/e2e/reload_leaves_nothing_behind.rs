@@ -1,7 +1,7 @@
 //! Generations that are over leave no memory, no series and no descriptors behind.
 
 use waypost_tests::client::get;
-use waypost_tests::{KeepAlive, Stack, WebSocket, eventually};
+use waypost_tests::{Connection, Conversation, Stack, eventually};
 
 const CONFIG: &str = r#"
     version = 1
@@ -49,13 +49,13 @@ fn descriptors(stack: &Stack) -> usize {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_hundred_reloads_leave_one_generation() {
     let stack = Stack::start(&numbered(0)).await;
-    let mut socket = WebSocket::open(stack.address("web")).await;
-    let mut client = KeepAlive::http1(stack.address("web")).await;
+    let mut socket = Conversation::open(stack.address("web")).await;
+    let mut client = Connection::http1(stack.address("web")).await;
     let series = stack.metrics().lines().count();
     for number in 1..=200 {
-        stack.apply(&numbered(number)).await;
+        stack.reload(&numbered(number)).await;
         let extra = stack.address(&format!("extra-{number}"));
-        let reply = KeepAlive::http1(extra).await.send(get(&format!("/extra-{number}"))).await.unwrap();
+        let reply = Connection::http1(extra).await.send(get(&format!("/extra-{number}"))).await.unwrap();
         assert_eq!(reply.upstream(), "web-3");
         let reply = client.send(get("/")).await.unwrap();
         assert_eq!(reply.header("x-generation"), number.to_string());

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use waypost_tests::client::get;
-use waypost_tests::{KeepAlive, Stack, WebSocket, eventually};
+use waypost_tests::{Connection, Conversation, Stack, eventually};
 
 const CONFIG: &str = r#"
     version = 1
@@ -26,10 +26,10 @@ fn without_web_1() -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn request_in_flight_is_finished_and_no_other_follows() {
     let stack = Stack::start(CONFIG).await;
-    let mut client = KeepAlive::http1(stack.address("web")).await;
+    let mut client = Connection::http1(stack.address("web")).await;
     let download = tokio::spawn(async move { client.send(get("/trickle?bytes=50&every=20ms")).await });
     eventually!(stack.container("web-1").requests() == 1);
-    stack.apply(&without_web_1()).await;
+    stack.reload(&without_web_1()).await;
     assert_eq!(stack.answers(10).await, ["web-2"; 10]);
     let reply = download.await.unwrap().unwrap();
     assert_eq!((reply.upstream().as_str(), reply.body.len()), ("web-1", 50));
@@ -41,14 +41,14 @@ async fn request_in_flight_is_finished_and_no_other_follows() {
 #[tokio::test(flavor = "multi_thread")]
 async fn its_websockets_get_the_drain_time_and_then_1001() {
     let stack = Stack::start(CONFIG).await;
-    let mut socket = WebSocket::open(stack.address("web")).await;
+    let mut socket = Conversation::open(stack.address("web")).await;
     let removed = Instant::now();
-    stack.apply(&without_web_1()).await;
+    stack.reload(&without_web_1()).await;
     assert!(socket.echoes("goes on for now").await);
-    let unhurried = tokio::time::timeout(Duration::from_secs(10), socket.closed()).await;
+    let unhurried = tokio::time::timeout(Duration::from_secs(10), socket.ended()).await;
     assert_eq!(unhurried.expect("it is closed"), Some(1001));
     assert!(removed.elapsed() >= Duration::from_millis(700), "{:?}", removed.elapsed());
-    let mut next = WebSocket::open(stack.address("web")).await;
+    let mut next = Conversation::open(stack.address("web")).await;
     assert_eq!(next.upstream, "web-2");
     assert!(next.echoes("hello").await);
 }
@@ -57,11 +57,12 @@ async fn its_websockets_get_the_drain_time_and_then_1001() {
 async fn websockets_of_others_stay() {
     let both = CONFIG.replace("endpoints = [", "endpoints = [{ name = \"web-3\", url = \"http://{web-3}\" }, ");
     let stack = Stack::start(&both).await;
-    let mut sockets = vec![WebSocket::open(stack.address("web")).await, WebSocket::open(stack.address("web")).await];
+    let mut sockets =
+        vec![Conversation::open(stack.address("web")).await, Conversation::open(stack.address("web")).await];
     sockets.sort_by(|one, other| one.upstream.cmp(&other.upstream));
-    stack.apply(&both.replace(", { name = \"web-1\", url = \"http://{web-1}\" }", "")).await;
+    stack.reload(&both.replace(", { name = \"web-1\", url = \"http://{web-1}\" }", "")).await;
     let [gone, stays] = &mut sockets[..] else { unreachable!("there are two") };
-    assert_eq!(gone.closed().await, Some(1001));
+    assert_eq!(gone.ended().await, Some(1001));
     assert!(stays.echoes("still there").await);
 }
 
@@ -72,10 +73,10 @@ async fn removed_service_finishes_what_it_has() {
          [routes.blog]\npath_prefix = \"/trickle\"\nservice = \"blog\"\n"
     );
     let stack = Stack::start(&two).await;
-    let mut client = KeepAlive::http1(stack.address("web")).await;
+    let mut client = Connection::http1(stack.address("web")).await;
     let download = tokio::spawn(async move { client.send(get("/trickle?bytes=20&every=20ms")).await });
     eventually!(stack.container("web-3").requests() == 1);
-    stack.apply(CONFIG).await;
+    stack.reload(CONFIG).await;
     let reply = download.await.unwrap().unwrap();
     assert_eq!((reply.status, reply.upstream().as_str(), reply.body.len()), (StatusCode::OK, "web-3", 20));
 }

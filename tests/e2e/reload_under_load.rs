@@ -11,7 +11,7 @@ use loadtest::{Load, Report};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 use waypost_tests::client::{self, Reply, get};
-use waypost_tests::{KeepAlive, Stack, WebSocket, eventually};
+use waypost_tests::{Connection, Conversation, Stack, eventually};
 
 /// What a change may touch, before what it may not: the service `steady` is the same in all generations.
 const CONFIG: &str = r#"
@@ -82,8 +82,8 @@ async fn begin_load(stack: &Stack, rate: f64, duration: Duration, reuse: Reuse) 
 
 async fn begin_downloads(stack: &Stack, count: usize, length: Duration) -> Vec<JoinHandle<anyhow::Result<Reply>>> {
     let path = format!("/trickle?bytes={BYTES}&every={}ms", length.as_millis() / u128::from(BYTES));
-    let clients = join_all((0..count).map(|_| KeepAlive::http1(stack.address("web")))).await;
-    let begin = |mut client: KeepAlive| {
+    let clients = join_all((0..count).map(|_| Connection::http1(stack.address("web")))).await;
+    let begin = |mut client: Connection| {
         let path = path.clone();
         tokio::spawn(async move { client.send(get(&path)).await })
     };
@@ -103,7 +103,7 @@ async fn soak(soak: Soak) -> (Report, Report) {
     let known_down = || stack.figure("waypost_endpoint_state", &down) == 1.0;
     eventually!(known_down());
     let requests_before = stack.container("web-3").requests();
-    let mut sockets = join_all((0..soak.websockets).map(|_| WebSocket::open(stack.address("web")))).await;
+    let mut sockets = join_all((0..soak.websockets).map(|_| Conversation::open(stack.address("web")))).await;
     let length = soak.every * u32::try_from(soak.reloads).unwrap();
     let downloads = begin_downloads(&stack, soak.downloads, length).await;
     let kept = begin_load(&stack, soak.rate * 0.9, length, Reuse::KeepAlive).await;
@@ -111,7 +111,7 @@ async fn soak(soak: Soak) -> (Report, Report) {
 
     let begun = Instant::now();
     for number in 1..=soak.reloads {
-        stack.apply(&generation(number)).await;
+        stack.reload(&generation(number)).await;
         assert!(known_down(), "known at once in generation {number}");
         if let Some(extra) = stack.waypost.address("extra") {
             assert_eq!(client::send(extra, get("/")).await.unwrap().status, StatusCode::OK);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use waypost::reload::{Refusal, Report};
+use waypost::reload::Refusal;
 
 use crate::Stack;
 use crate::client::{self, Reply};
@@ -14,12 +14,6 @@ impl Stack {
         let containers = self.fleet.containers().iter();
         let named = containers.map(|container| (format!("{{{}}}", container.name()), container.address().to_string()));
         named.fold(config.replace("{dir}", &dir), |text, (name, address)| text.replace(&name, &address))
-    }
-
-    /// Writes another config, which must be taken; returns when it serves.
-    pub async fn apply(&self, config: &str) -> Report {
-        self.write(config);
-        self.waypost.reload().await.unwrap_or_else(|refusal| panic!("{refusal}"))
     }
 
     /// Writes another config, which must be refused.

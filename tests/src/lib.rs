@@ -5,14 +5,19 @@
 
 mod change;
 pub mod client;
-pub mod keep_alive;
+pub mod connection;
+mod conversation;
+pub mod raw;
+mod shop;
 mod stack;
+pub mod tls;
 pub mod websocket;
 
-pub use keep_alive::KeepAlive;
+pub use connection::Connection;
+pub use conversation::Conversation;
+pub use shop::{routed, shop, shop_of, trusting, with_workers};
 pub use stack::Stack;
 pub use upstream_mock::Container;
-pub use websocket::WebSocket;
 
 /// Asks again and again, for ten seconds at most, until the condition holds.
 #[macro_export]
