@@ -44,6 +44,14 @@ async fn file_written_in_place_serves() {
     becomes_visible(&stack).await;
 }
 
+/// On one thread nothing but the start has run when it returns: not even the watcher has begun.
+#[tokio::test]
+async fn file_written_during_the_start_serves() {
+    let stack = Stack::start(BEFORE).await;
+    fs::write(stack.config(), stack.filled(&after())).unwrap();
+    becomes_visible(&stack).await;
+}
+
 /// As Kubernetes mounts a `ConfigMap`: the file is a link into `..data`, which is a link to a folder, and that link
 /// is replaced.
 #[tokio::test(flavor = "multi_thread")]
