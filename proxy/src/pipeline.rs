@@ -48,7 +48,7 @@ pub async fn handle(
     let checked = framing::check(&mut head, &listener.config.limits);
     let host = framing::host(&head);
     let context = RequestContext::identify(downstream, &head, host, &listener.config.trusted_proxies);
-    let books = Books { unrouted: Arc::clone(&listener.unrouted), access_log: snapshot.access_log.clone() };
+    let books = Books::new(&listener.unrouted, snapshot.access_log.as_ref());
     drop(snapshot);
     let mut exchange = Exchange::begin(books, downstream, &head, context);
     let passed = match checked {
@@ -156,12 +156,12 @@ fn switch(
     upstream: OnUpgrade,
 ) -> Response<ResponseBody> {
     exchange.answered(head.status, None);
-    exchange.upgraded();
     let limits = Limits {
         idle: exchange.route.as_ref().map(|route| route.service.config.timeouts.idle.0).unwrap_or_default(),
         closing: exchange.downstream.lifecycle.tunnels_end.clone(),
         removed: exchange.endpoint().map(|endpoint| endpoint.live.removed.clone()).unwrap_or_default(),
     };
+    exchange.upgraded();
     let lifecycle = Arc::clone(&exchange.downstream.lifecycle);
     lifecycle.tunnels.spawn(upgrade.carry(upstream, exchange, limits));
     Response::from_parts(head, ResponseBody::EMPTY)
