@@ -4,7 +4,7 @@
 //! listener. Never looks into a request.
 
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -48,7 +48,6 @@ enum Http {
 
 /// Serves an accepted connection to its end. Never fails: whatever happens is counted.
 pub(super) async fn serve(tcp: TcpStream, peer: SocketAddr, gate: Arc<Gate>, shared: Shared) {
-    let _in_flight = shared.lifecycle.connections.token();
     let Some(view) = shared.snapshot.load().listener(&gate.name).cloned() else { return };
     gate.metrics.connections.inc();
     let Some(_inside) = gate.enter(view.config.max_connections) else { return gate.metrics.refused("max_connections") };
@@ -74,9 +73,11 @@ async fn drop_view_and_speak(
 ) {
     let (timeouts, limits) = (view.config.timeouts.clone(), view.config.limits.clone());
     drop(view);
-    let Ok(Some(http)) = tokio::time::timeout(timeouts.idle.0, which_http(&mut stream, &downstream)).await else {
-        return;
+    let http = tokio::select! {
+        known = tokio::time::timeout(timeouts.idle.0, which_http(&mut stream, &downstream)) => known,
+        () = no_longer_expected(&gate) => return,
     };
+    let Ok(Some(http)) = http else { return };
     downstream.activity.received();
     let socket = Socket::new(stream, Arc::clone(&downstream), Arc::clone(&gate.metrics));
     let handler = Handler { downstream, shared };
@@ -194,21 +195,56 @@ impl Service<Request<Incoming>> for Handler {
     }
 }
 
+/// How an HTTP/1.1 connection takes the end of its listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Leaving {
+    /// It has not come.
+    No,
+    /// The next response is the last one; if no request comes for a moment, there is none.
+    AfterNext,
+    /// The response that is being made is the last one.
+    Now,
+}
+
+/// A client that does not know yet that we leave may be sending its next request right now: closing at once would
+/// lose it.
+const LAST_REQUEST: Duration = Duration::from_millis(250);
+
+/// Returns when the listener is closing and whoever was about to speak has had time to.
+async fn no_longer_expected(gate: &Gate) {
+    gate.closing.cancelled().await;
+    sleep(LAST_REQUEST).await;
+}
+
 async fn speak_http1(socket: Socket, handler: Handler, gate: &Gate, timeouts: &Timeouts, limits: &Limits) {
     let downstream = Arc::clone(&handler.downstream);
     let mut connection = http1_builder(limits).serve_connection(TokioIo::new(socket), handler).with_upgrades();
     let mut watch = std::pin::pin!(sleep(timeouts.header.0.min(timeouts.idle.0)));
-    let mut leaving = false;
+    let mut leaving = Leaving::No;
     let end = loop {
-        tokio::select! {
-            biased;
-            ended = Pin::new(&mut connection) => break ended,
-            () = gate.closing.cancelled(), if !leaving => {
-                leaving = true;
+        let staying = leaving == Leaving::No;
+        let speaking = poll_fn(|cx| {
+            let ended = Pin::new(&mut connection).poll(cx);
+            if leaving == Leaving::AfterNext && ended.is_pending() && downstream.activity.turn() == Turn::Busy {
+                // The response says `Connection: close`.
+                leaving = Leaving::Now;
                 Pin::new(&mut connection).graceful_shutdown();
             }
+            ended
+        });
+        tokio::select! {
+            biased;
+            ended = speaking => break ended,
+            () = gate.closing.cancelled(), if staying => {
+                leaving = Leaving::AfterNext;
+                watch.as_mut().reset(tokio::time::Instant::now() + LAST_REQUEST);
+            }
             () = watch.as_mut() => match patience(downstream.activity.turn(), timeouts) {
-                Patience::Left(wait) => watch.as_mut().reset(tokio::time::Instant::now() + wait),
+                Patience::LeftIdle(_) if leaving == Leaving::AfterNext => {
+                    leaving = Leaving::Now;
+                    Pin::new(&mut connection).graceful_shutdown();
+                }
+                Patience::Left(wait) | Patience::LeftIdle(wait) => watch.as_mut().reset(tokio::time::Instant::now() + wait),
                 Patience::OverIdle => return,
                 Patience::OverHead => {
                     gate.metrics.refused(Cause::HeaderTimeout.token());
@@ -245,6 +281,8 @@ const READ_BUFFER: usize = 64 * 1024;
 enum Patience {
     /// Look again after this.
     Left(Duration),
+    /// The same, and nothing is going on.
+    LeftIdle(Duration),
     /// It has been idle for too long.
     OverIdle,
     /// Its head has taken too long.
@@ -259,7 +297,7 @@ fn patience(turn: Turn, timeouts: &Timeouts) -> Patience {
         Turn::Head(taken) => Patience::Left(header - taken),
         Turn::Idle(taken) if taken >= idle => Patience::OverIdle,
         // A head may begin right after this look, so the next one is not later than a head may take.
-        Turn::Idle(taken) => Patience::Left((idle - taken).min(header)),
+        Turn::Idle(taken) => Patience::LeftIdle((idle - taken).min(header)),
     }
 }
 
@@ -358,8 +396,8 @@ mod tests {
             (Turn::Busy, Patience::Left(seconds(10))),
             (Turn::Head(seconds(4)), Patience::Left(seconds(6))),
             (Turn::Head(seconds(10)), Patience::OverHead),
-            (Turn::Idle(seconds(0)), Patience::Left(seconds(10))),
-            (Turn::Idle(seconds(55)), Patience::Left(seconds(5))),
+            (Turn::Idle(seconds(0)), Patience::LeftIdle(seconds(10))),
+            (Turn::Idle(seconds(55)), Patience::LeftIdle(seconds(5))),
             (Turn::Idle(seconds(60)), Patience::OverIdle),
         ];
         for (turn, expected) in cases {

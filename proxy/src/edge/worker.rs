@@ -71,6 +71,8 @@ async fn serve(mut openings: mpsc::UnboundedReceiver<Opened>, shared: Shared) {
 }
 
 async fn accept(socket: TcpListener, gate: Arc<Gate>, shared: Shared) {
+    // The process does not end before the queue is empty.
+    let _accepting = shared.lifecycle.connections.token();
     loop {
         tokio::select! {
             accepted = socket.accept() => admit(accepted, &gate, &shared).await,
@@ -82,7 +84,10 @@ async fn accept(socket: TcpListener, gate: Arc<Gate>, shared: Shared) {
 
 async fn admit(accepted: io::Result<(TcpStream, SocketAddr)>, gate: &Arc<Gate>, shared: &Shared) {
     match accepted {
-        Ok((stream, peer)) => drop(tokio::spawn(connection::serve(stream, peer, Arc::clone(gate), shared.clone()))),
+        Ok((stream, peer)) => {
+            let connection = connection::serve(stream, peer, Arc::clone(gate), shared.clone());
+            drop(tokio::spawn(shared.lifecycle.connections.track_future(connection)));
+        }
         Err(error) if is_of_one_connection(&error) => {}
         Err(error) => {
             gate.metrics.refused("accept");
