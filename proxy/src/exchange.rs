@@ -14,9 +14,9 @@ use crate::body::Upload;
 use crate::context::RequestContext;
 use crate::downstream::Downstream;
 use crate::reply::Cause;
-use crate::snapshot::{ListenerView, RouteView, Snapshot};
+use crate::snapshot::RouteView;
 use crate::telemetry::access_log::{AccessLog, Attempt, Record};
-use crate::telemetry::metrics::RouteMetrics;
+use crate::telemetry::metrics::{Finished, RouteMetrics};
 use crate::upstream::Endpoint;
 use crate::upstream::pool::Lease;
 use crate::upstream::service::{Admission, Picked};
@@ -34,9 +34,7 @@ pub struct Exchange {
     pub upload: Option<Arc<Upload>>,
     /// Body bytes sent to the client.
     pub bytes_out: u64,
-    /// Books for requests without a route.
-    unrouted: Arc<RouteMetrics>,
-    access_log: Option<AccessLog>,
+    books: Books,
     request: RequestLine,
     attempts: Vec<Attempt>,
     admission: Option<Admission>,
@@ -48,6 +46,15 @@ pub struct Exchange {
     complete: bool,
     upgraded: bool,
     tunnel_bytes_in: u64,
+}
+
+/// Where an exchange is written down; of its generation no more is kept, for a tunnel may outlive many.
+#[derive(Debug)]
+pub struct Books {
+    /// Metrics of requests without a route.
+    pub unrouted: Arc<RouteMetrics>,
+    /// The access log, if there is one.
+    pub access_log: Option<AccessLog>,
 }
 
 /// What the client asked for, as it was sent; kept for the access log.
@@ -63,8 +70,7 @@ struct RequestLine {
 impl Exchange {
     /// The head is there: the books are opened.
     pub fn begin(
-        snapshot: &Snapshot,
-        listener: &ListenerView,
+        books: Books,
         downstream: &Arc<Downstream>,
         head: &request::Parts,
         context: RequestContext,
@@ -72,8 +78,7 @@ impl Exchange {
         downstream.activity.begin();
         Box::new(Exchange {
             request: RequestLine::of(head),
-            unrouted: Arc::clone(&listener.unrouted),
-            access_log: snapshot.access_log.clone(),
+            books,
             downstream: Arc::clone(downstream),
             context,
             route: None,
@@ -155,7 +160,7 @@ impl Exchange {
     }
 
     fn metrics(&self) -> &RouteMetrics {
-        self.route.as_ref().map_or(&self.unrouted, |route| &route.metrics)
+        self.route.as_ref().map_or(&self.books.unrouted, |route| &route.metrics)
     }
 
     fn bytes_in(&self) -> u64 {
@@ -172,11 +177,17 @@ impl Exchange {
         if self.route.is_none() {
             metrics.begin();
         }
-        let (method, status) = (&self.request.method, self.status_code());
+        let request = Finished {
+            method: &self.request.method,
+            status: self.status_code(),
+            elapsed,
+            bytes_in: self.bytes_in(),
+            bytes_out: self.bytes_out,
+        };
         if self.upgraded {
-            metrics.finish_upgrade(method, status, self.bytes_in(), self.bytes_out);
+            metrics.finish_upgrade(&request);
         } else {
-            metrics.finish(method, status, elapsed, self.bytes_in(), self.bytes_out);
+            metrics.finish(&request);
         }
         if let Some(cause) = self.cause {
             metrics.replied(cause.token());
@@ -184,7 +195,7 @@ impl Exchange {
     }
 
     fn log(&mut self, elapsed: Duration) {
-        let Some(log) = self.access_log.take() else { return };
+        let Some(log) = self.books.access_log.take() else { return };
         let attempts = std::mem::take(&mut self.attempts);
         log.record(Record {
             time: SystemTime::now() - elapsed,

@@ -77,7 +77,7 @@ impl<'a> Failover<'a> {
         let endpoint = Arc::clone(&picked.endpoint);
         exchange.attempting(picked);
         let begun = Instant::now();
-        let request = self.request();
+        let request = self.request(&endpoint);
         let mut result = attempt::send(&endpoint, request, self.upload.as_ref(), self.patience).await;
         exchange.attempted(outcome(&result), begun.elapsed());
         if let Err(failure) = &mut result {
@@ -86,10 +86,12 @@ impl<'a> Failover<'a> {
         result
     }
 
-    /// The request for one attempt: a copy while another may follow, the head itself otherwise.
-    fn request(&mut self) -> Request<RequestBody> {
+    /// The request for one attempt: a copy while another may follow, the head itself otherwise. What HTTP/1.1 has not
+    /// sent comes back; what an HTTP/2 endpoint has refused does not.
+    fn request(&mut self, endpoint: &Endpoint) -> Request<RequestBody> {
         let body = RequestBody::from_start(self.upload.as_ref());
-        let again = self.idempotent && self.service.config.retry.max_attempts > 1;
+        let lost = self.idempotent || endpoint.target.may_speak_http2();
+        let again = lost && self.service.config.retry.max_attempts > 1;
         let head = if again { self.head.clone() } else { self.head.take() };
         Request::from_parts(head.expect("a head that was sent away is not asked for again: see `Repeatable`"), body)
     }

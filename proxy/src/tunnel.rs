@@ -13,6 +13,7 @@ use aws_lc_rs::digest;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Version, header, request, response};
+use http_body::Body;
 use hyper::ext::Protocol;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
@@ -41,11 +42,11 @@ enum Form {
 
 impl Upgrade {
     /// Takes the wish out of a request, if it has one.
-    pub fn wanted<B>(request: &mut Request<B>) -> Option<Upgrade> {
+    pub fn wanted<B: Body>(request: &mut Request<B>) -> Option<Upgrade> {
         let form = if request.version() == Version::HTTP_2 && request.method() == Method::CONNECT {
             request.extensions().get::<Protocol>()?;
             Form::Http2
-        } else if names_upgrade(request.headers()) && request.headers().contains_key(header::UPGRADE) {
+        } else if names_upgrade(request.headers()) && may_pass(request) {
             Form::Http1
         } else {
             return None;
@@ -107,6 +108,15 @@ fn names_upgrade(headers: &HeaderMap) -> bool {
     fields.flat_map(|field| field.split(',')).any(|token| token.trim().eq_ignore_ascii_case("upgrade"))
 }
 
+/// A request with a body is answered as a request. Another HTTP or TLS is for one hop only, and what came through such
+/// a tunnel would pass no rule of ours (RFC 9110 section 7.8: an upgrade may be ignored).
+fn may_pass<B: Body>(request: &Request<B>) -> bool {
+    let Some(upgrade) = request.headers().get(header::UPGRADE) else { return false };
+    let name = upgrade.as_bytes().to_ascii_lowercase();
+    let hop = [&b"h2"[..], b"http", b"tls"].iter().any(|hop| name.starts_with(hop));
+    !hop && request.body().is_end_stream()
+}
+
 fn protocol(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(header::UPGRADE)?.to_str().ok()?;
     if value.eq_ignore_ascii_case("websocket") { Some("websocket") } else { None }
@@ -118,16 +128,27 @@ fn fresh_key() -> HeaderValue {
     HeaderValue::try_from(key).expect("base64 is printable")
 }
 
-/// Turns a WebSocket handshake in HTTP/1.1's form into an extended CONNECT for an HTTP/2 endpoint.
+/// Turns a WebSocket handshake in HTTP/1.1's form into an extended CONNECT for an HTTP/2 endpoint. Returns the key that
+/// the client wants to see answered; `None`, and no change, if it is no such handshake.
 pub fn to_extended_connect<B>(request: &mut Request<B>) -> Option<HeaderValue> {
     protocol(request.headers())?;
     let headers = request.headers_mut();
+    let key = headers.remove(header::SEC_WEBSOCKET_KEY)?;
     headers.remove(header::UPGRADE);
     headers.remove(header::CONNECTION);
-    let key = headers.remove(header::SEC_WEBSOCKET_KEY)?;
     *request.method_mut() = Method::CONNECT;
     request.extensions_mut().insert(Protocol::from_static("websocket"));
     Some(key)
+}
+
+/// Undoes [`to_extended_connect`], for the next endpoint may speak HTTP/1.1.
+pub fn undo_extended_connect<B>(request: &mut Request<B>, key: HeaderValue) {
+    *request.method_mut() = Method::GET;
+    request.extensions_mut().remove::<Protocol>();
+    let headers = request.headers_mut();
+    headers.insert(header::SEC_WEBSOCKET_KEY, key);
+    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
 }
 
 /// Turns an HTTP/2 endpoint's 200 into the 101 that the client waits for (RFC 6455 section 4.2.2).
@@ -366,5 +387,24 @@ mod tests {
         // The example of RFC 6455 section 1.3.
         assert_eq!(response.headers()[header::SEC_WEBSOCKET_ACCEPT], "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
         assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
+        undo_extended_connect(&mut request, key);
+        assert_eq!(request.method(), Method::GET);
+        assert_eq!(protocol(request.headers()), Some("websocket"));
+        assert!(request.headers().contains_key(header::SEC_WEBSOCKET_KEY));
+    }
+
+    #[test]
+    fn an_upgrade_to_another_http_is_ignored() {
+        let upgrade = |name: &'static str| {
+            let request = Request::get("/").header(header::CONNECTION, "upgrade").header(header::UPGRADE, name);
+            Upgrade::wanted(&mut request.body(String::new()).unwrap()).is_some()
+        };
+        assert!(upgrade("websocket"));
+        assert!(upgrade("spdy/3.1"));
+        assert!(!upgrade("h2c"));
+        assert!(!upgrade("HTTP/2.0"));
+        assert!(!upgrade("TLS/1.0"));
+        let request = Request::post("/").header(header::CONNECTION, "upgrade").header(header::UPGRADE, "websocket");
+        assert!(Upgrade::wanted(&mut request.body("a body".to_owned()).unwrap()).is_none());
     }
 }

@@ -4,8 +4,14 @@
 //! wait: [`eventually!`] asks until the answer is right or ten seconds are over.
 
 pub mod client;
+pub mod connection;
+pub mod raw;
+mod shop;
 mod stack;
+pub mod tls;
+pub mod websocket;
 
+pub use shop::{CHECKED, routed, shop, shop_of, trusting, with_workers};
 pub use stack::Stack;
 pub use upstream_mock::Container;
 

@@ -18,6 +18,7 @@ use super::endpoint::Endpoint;
 use super::pool::Lease;
 use crate::body::{RequestBody, Upload};
 use crate::reply::Cause;
+use crate::tunnel;
 
 /// A response head, and the connection its body comes over.
 #[derive(Debug)]
@@ -57,21 +58,22 @@ pub async fn send(
     upload: Option<&Arc<Upload>>,
     patience: Patience,
 ) -> Result<Answer, Failure> {
-    let wanted = if is_upgrade(&request) { Wanted::Http1 } else { Wanted::Any };
+    let wanted = if is_upgrade(&request) && !endpoint.target.is_h2c() { Wanted::Http1 } else { Wanted::Any };
+    let terms = Terms { upload, patience, scheme: endpoint.target.scheme() };
     // An idle connection that the endpoint has just closed is no failure of the endpoint: the request was not sent,
     // and goes at once over the next one. Each round takes one connection out of the pool, so this ends.
     while let Some(lease) = take_idle(endpoint, wanted) {
         endpoint.live.metrics.connections_reused.inc();
-        match over(lease, request, upload, patience).await {
+        match over(lease, request, &terms).await {
             Err(Failure { request: Some(unsent), .. }) => request = unsent,
             result => return result,
         }
     }
     let lease = match open(endpoint, wanted, patience.deadline).await {
         Ok(lease) => lease,
-        Err(error) => return Err(unconnected(&error, request)),
+        Err(error) => return Err(unconnected(&error, request, patience)),
     };
-    over(lease, request, upload, patience).await
+    over(lease, request, &terms).await
 }
 
 fn is_upgrade(request: &Request<RequestBody>) -> bool {
@@ -101,24 +103,33 @@ async fn open(endpoint: &Endpoint, wanted: Wanted, deadline: Option<Instant>) ->
     })
 }
 
-fn unconnected(error: &ConnectError, request: Request<RequestBody>) -> Failure {
-    Failure { cause: Cause::ConnectFailed, detail: error.to_string(), sent: false, request: Some(request) }
+fn unconnected(error: &ConnectError, request: Request<RequestBody>, patience: Patience) -> Failure {
+    let over = patience.deadline.is_some_and(|deadline| deadline <= Instant::now());
+    let cause = if over { Cause::RequestTimeout } else { Cause::ConnectFailed };
+    Failure { cause, detail: error.to_string(), sent: false, request: Some(request) }
 }
 
-async fn over(
-    lease: Lease,
-    request: Request<RequestBody>,
-    upload: Option<&Arc<Upload>>,
+/// What holds for an attempt, whichever connection it goes over.
+struct Terms<'a> {
+    upload: Option<&'a Arc<Upload>>,
     patience: Patience,
-) -> Result<Answer, Failure> {
+    scheme: Scheme,
+}
+
+async fn over(lease: Lease, request: Request<RequestBody>, terms: &Terms<'_>) -> Result<Answer, Failure> {
+    let Terms { upload, patience, .. } = *terms;
     match lease {
         Lease::Http1 { mut sender, pool } => {
             let response = within(patience, upload, sender.try_send_request(request)).await?;
             Ok(Answer { response, lease: Lease::Http1 { sender, pool } })
         }
         Lease::Http2 { mut sender, stream } => {
-            let response = within(patience, upload, sender.try_send_request(to_http2(request))).await;
-            let response = response.map_err(Failure::back_to_http1)?;
+            let (request, key) = to_http2(request, &terms.scheme);
+            let response = within(patience, upload, sender.try_send_request(request)).await;
+            let mut response = response.map_err(|failure| failure.back_to_http1(key.clone()))?;
+            if let Some(key) = key {
+                tunnel::from_extended_connect(&mut response, &key);
+            }
             Ok(Answer { response, lease: Lease::Http2 { sender, stream } })
         }
     }
@@ -196,21 +207,23 @@ fn chain(error: &dyn Error) -> String {
     text
 }
 
-/// HTTP/2 has the authority in the target and no `Host` (RFC 9113 section 8.3.1).
-fn to_http2(mut request: Request<RequestBody>) -> Request<RequestBody> {
+/// HTTP/2 has the authority in the target and no `Host` (RFC 9113 section 8.3.1), and extended CONNECT in place of
+/// `Upgrade`: then the key of the WebSocket handshake is returned, too.
+fn to_http2(mut request: Request<RequestBody>, scheme: &Scheme) -> (Request<RequestBody>, Option<HeaderValue>) {
+    let key = tunnel::to_extended_connect(&mut request);
     *request.version_mut() = Version::HTTP_2;
     let authority = request.headers_mut().remove(header::HOST);
     let mut target = std::mem::take(request.uri_mut()).into_parts();
-    target.scheme = Some(Scheme::HTTP);
+    target.scheme = Some(scheme.clone());
     target.authority = authority.and_then(|value| Authority::try_from(value.as_bytes()).ok());
     // Without a Host there is nothing to send as authority: hyper then refuses the target, as HTTP/2 does.
     *request.uri_mut() = Uri::from_parts(target).unwrap_or_default();
-    request
+    (request, key)
 }
 
 impl Failure {
     /// Undoes [`to_http2`], for the next endpoint may speak HTTP/1.1.
-    fn back_to_http1(mut self) -> Failure {
+    fn back_to_http1(mut self, key: Option<HeaderValue>) -> Failure {
         if let Some(request) = &mut self.request {
             let mut target = std::mem::take(request.uri_mut()).into_parts();
             let host = target.authority.take().and_then(|host| HeaderValue::from_str(host.as_str()).ok());
@@ -219,6 +232,9 @@ impl Failure {
             *request.version_mut() = Version::HTTP_11;
             if let Some(host) = host {
                 request.headers_mut().insert(header::HOST, host);
+            }
+            if let Some(key) = key {
+                tunnel::undo_extended_connect(request, key);
             }
         }
         self

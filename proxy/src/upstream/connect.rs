@@ -6,6 +6,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::uri::Scheme;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use prometheus::IntGauge;
@@ -32,6 +33,23 @@ pub struct Target {
     pub connect_timeout: Duration,
 }
 
+impl Target {
+    /// Whether HTTP/2 in plain text is all that is spoken there.
+    pub fn is_h2c(&self) -> bool {
+        self.tls.is_none() && self.protocol == Protocol::H2c
+    }
+
+    /// Whether a connection may turn out to be HTTP/2.
+    pub fn may_speak_http2(&self) -> bool {
+        self.is_h2c() || (self.tls.is_some() && self.protocol != Protocol::Http1)
+    }
+
+    /// What HTTP/2 requests say in `:scheme`.
+    pub fn scheme(&self) -> Scheme {
+        if self.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP }
+    }
+}
+
 /// TLS towards an endpoint.
 #[derive(Debug, Clone)]
 pub struct TargetTls {
@@ -48,7 +66,7 @@ pub struct TargetTls {
 pub enum Wanted {
     /// Whatever the endpoint prefers.
     Any,
-    /// HTTP/1.1, which alone has the `Upgrade` header.
+    /// HTTP/1.1, for upgrades: few endpoints know them in HTTP/2.
     Http1,
 }
 
@@ -93,7 +111,7 @@ pub async fn connect(target: &Target, wanted: Wanted, open: &IntGauge) -> Result
 async fn establish(target: &Target, wanted: Wanted, open: &IntGauge) -> Result<Connected, ConnectError> {
     let stream = tcp(&target.url).await?;
     match &target.tls {
-        None if target.protocol == Protocol::H2c => http2(stream, open).await,
+        None if target.is_h2c() => http2(stream, open).await,
         None => http1(stream, open).await,
         Some(tls) => {
             let stream = handshake(stream, tls, wanted, target.protocol).await?;

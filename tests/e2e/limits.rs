@@ -1,0 +1,206 @@
+//! What is ambiguous or too much is refused, with a status, a reason and a count; what takes too long is ended.
+
+use std::time::Duration;
+
+use http::{Request, StatusCode};
+use tokio::net::TcpStream;
+use waypost_tests::connection::{Connection, empty};
+use waypost_tests::raw::{self, Raw};
+use waypost_tests::{Stack, client, eventually};
+
+const CONFIG: &str = r#"
+    version = 1
+    [server]
+    workers = 1
+    [listeners.web]
+    address = "127.0.0.1:0"
+    limits = { header_bytes = "8KiB", headers = 20, uri_bytes = "1KiB" }
+    [routes.all]
+    service = "shop"
+    [services.shop]
+    endpoints = [{ name = "web-1", url = "http://{web-1}" }]
+"#;
+
+fn with_timeouts(timeouts: &str) -> String {
+    CONFIG.replace("limits =", &format!("timeouts = {{ {timeouts} }}\n    limits ="))
+}
+
+fn refused(stack: &Stack, reason: &str) -> f64 {
+    stack.metric(&format!(r#"waypost_connections_refused_total{{listener="web",reason="{reason}"}}"#))
+}
+
+/// Sends a head and checks the answer, which ends the connection if `status` says that the head was not understood.
+async fn check(stack: &Stack, head: impl AsRef<[u8]>, status: u16, reason: &str) {
+    let shown = String::from_utf8_lossy(&head.as_ref()[..head.as_ref().len().min(80)]).into_owned();
+    let mut raw = Raw::connect(stack.address("web")).await;
+    raw.send(head).await;
+    let answer = raw.head().await;
+    assert_eq!(raw::status(&answer), status, "{shown:?}: {answer}");
+    assert_eq!(raw::field(&answer, "x-waypost-reason"), reason, "{shown:?}: {answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ambiguous_heads_are_refused_with_a_reason() {
+    let stack = Stack::start(CONFIG).await;
+    let cases = [
+        ("GET / HTTP/1.1\r\nhost: a\r\nhost: a\r\n\r\n", 400, "bad_request"),
+        ("GET / HTTP/1.1\r\n\r\n", 400, "bad_request"),
+        ("GET / HTTP/1.1\r\nhost: a/b\r\n\r\n", 400, "bad_request"),
+        ("GET http://user@a/ HTTP/1.1\r\nhost: a\r\n\r\n", 400, "bad_request"),
+        ("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 501, "unsupported_coding"),
+        ("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\nexpect: tea\r\n\r\n", 417, "expectation_failed"),
+        ("CONNECT a:80 HTTP/1.1\r\nhost: a:80\r\n\r\n", 405, "method_not_allowed"),
+        ("TRACE / HTTP/1.1\r\nhost: a\r\n\r\n", 405, "method_not_allowed"),
+        ("GET /%2e%2e%2fsecret%00 HTTP/1.1\r\nhost: a\r\n\r\n", 400, "bad_request"),
+    ];
+    for (head, status, reason) in cases {
+        check(&stack, head, status, reason).await;
+    }
+    assert_eq!(stack.container("web-1").requests(), 0);
+    let replies = r#"waypost_replies_total{listener="web",reason="method_not_allowed",route="",service=""}"#;
+    eventually!(stack.metric(replies) == 2.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn heads_that_are_not_http_are_refused_and_counted() {
+    let stack = Stack::start(CONFIG).await;
+    let cases: [&[u8]; 9] = [
+        b"GET / HTTP/1.1\r\nhost : a\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost: a\r\nx: folded\r\n line\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost: a\r\nx: a\x00b\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost: a\r\nx: a\x07b\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost: a\r\nx: a\rb\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost: a\r\nx y: z\r\n\r\n",
+        b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab",
+        b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: +1\r\n\r\na",
+        b"POST / HTTP/1.0\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+    ];
+    for (number, head) in cases.into_iter().enumerate() {
+        check(&stack, head, 400, "").await;
+        eventually!(refused(&stack, "bad_request") == (number + 1) as f64);
+    }
+    assert_eq!(stack.container("web-1").requests(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn heads_over_the_limits_are_refused() {
+    let stack = Stack::start(CONFIG).await;
+    let long = "x".repeat(9000);
+    check(&stack, format!("GET / HTTP/1.1\r\nhost: a\r\nx: {long}\r\n\r\n"), 431, "").await;
+    let many: String = (0..20).map(|number| format!("x-{number}: y\r\n")).collect();
+    check(&stack, format!("GET / HTTP/1.1\r\nhost: a\r\n{many}\r\n"), 431, "").await;
+    eventually!(refused(&stack, "headers_too_large") == 2.0);
+    let path = "y".repeat(1024);
+    check(&stack, format!("GET /{path} HTTP/1.1\r\nhost: a\r\n\r\n"), 414, "uri_too_long").await;
+    check(&stack, format!("GET /bytes/3?{} HTTP/1.1\r\nhost: a\r\n\r\n", &path[..1000]), 200, "").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn header_list_of_http2_has_the_same_limit() {
+    let stack = Stack::start(CONFIG).await;
+    let mut connection = Connection::http2(stack.address("web")).await;
+    let request = Request::get("http://test.example/").header("x", "x".repeat(9000)).body(empty()).unwrap();
+    assert_eq!(connection.send(request).await.unwrap().status, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
+    assert_eq!(connection.send(client::get("/")).await.unwrap().status, StatusCode::OK);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn length_beside_chunks_never_reaches_an_endpoint_and_ends_the_connection() {
+    let stack = Stack::start(CONFIG).await;
+    let smuggled = "POST /echo HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\ntransfer-encoding: chunked\r\n\r\n\
+                    0\r\n\r\nGET /smuggled HTTP/1.1\r\nhost: a\r\n\r\n";
+    let answer = raw::exchange(stack.address("web"), smuggled).await;
+    assert!(!answer.contains("\"content-length\""), "{answer}");
+    assert!(!answer.contains("smuggled"), "{answer}");
+    assert!(stack.container("web-1").requests() <= 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_head_is_timed_out_with_a_reply() {
+    let stack = Stack::start(&with_timeouts("header = \"150ms\"")).await;
+    let answer = raw::exchange(stack.address("web"), "GET / HTTP/1.1\r\nhost: a\r\n").await;
+    assert_eq!((raw::status(&answer), raw::field(&answer, "x-waypost-reason")), (408, "header_timeout"));
+    assert_eq!(raw::field(&answer, "connection"), "close");
+    assert_eq!(refused(&stack, "header_timeout"), 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_head_is_timed_out_on_a_kept_connection_too() {
+    let stack = Stack::start(&with_timeouts("header = \"150ms\"")).await;
+    let mut raw = Raw::connect(stack.address("web")).await;
+    raw.send("GET /bytes/1 HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    assert_eq!(raw::status(&raw.head().await), 200);
+    assert_eq!(raw.body(1).await, "a");
+    raw.send("GET / HT").await;
+    assert_eq!(raw::status(&raw.rest().await), 408);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn idle_connections_are_closed_without_a_word() {
+    let stack = Stack::start(&with_timeouts("idle = \"150ms\"")).await;
+    assert_eq!(raw::exchange(stack.address("web"), "").await, "");
+    let mut raw = Raw::connect(stack.address("web")).await;
+    raw.send("GET /bytes/1 HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    assert_eq!(raw::status(&raw.head().await), 200);
+    assert_eq!(raw.rest().await, "a");
+    let mut connection = Connection::http2(stack.address("web")).await;
+    assert_eq!(connection.send(client::get("/")).await.unwrap().status, StatusCode::OK);
+    eventually!(connection.is_closed());
+    eventually!(stack.metric("waypost_connections_open{listener=\"web\"}") == 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_in_flight_is_not_idle() {
+    let stack = Stack::start(&with_timeouts("idle = \"100ms\", header = \"100ms\"")).await;
+    assert_eq!(stack.get("/delay/400ms").await.status, StatusCode::OK);
+    let mut connection = Connection::http2(stack.address("web")).await;
+    assert_eq!(connection.send(client::get("/delay/400ms")).await.unwrap().status, StatusCode::OK);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn body_that_pauses_is_timed_out_with_a_reply() {
+    let stack = Stack::start(&with_timeouts("body_idle = \"150ms\"")).await;
+    let mut raw = Raw::connect(stack.address("web")).await;
+    raw.send("POST /upload HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\nhalf").await;
+    let answer = raw.head().await;
+    assert_eq!((raw::status(&answer), raw::field(&answer, "x-waypost-reason")), (408, "body_timeout"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn body_that_goes_on_slowly_is_not_timed_out() {
+    let stack = Stack::start(&with_timeouts("body_idle = \"250ms\"")).await;
+    let mut raw = Raw::connect(stack.address("web")).await;
+    raw.send("POST /upload HTTP/1.1\r\nhost: a\r\ncontent-length: 8\r\n\r\n").await;
+    for _ in 0..8 {
+        tokio::time::sleep(Duration::from_millis(60)).await; // the client's pace, which is what is tested
+        raw.send("x").await;
+    }
+    assert_eq!(raw::status(&raw.head().await), 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_connection_more_than_the_limit_is_closed_and_counted() {
+    let config = CONFIG.replace("limits =", "max_connections = 2\n    limits =");
+    let stack = Stack::start(&config).await;
+    let mut inside = Vec::new();
+    for _ in 0..2 {
+        let mut raw = Raw::connect(stack.address("web")).await;
+        raw.send("GET /bytes/1 HTTP/1.1\r\nhost: a\r\n\r\n").await;
+        assert_eq!(raw::status(&raw.head().await), 200);
+        inside.push(raw);
+    }
+    let mut outside = TcpStream::connect(stack.address("web")).await.unwrap();
+    assert_eq!(Raw::over(&mut outside).rest().await, "");
+    assert_eq!(refused(&stack, "max_connections"), 1.0);
+    inside.pop();
+    eventually!(stack.metric("waypost_connections_open{listener=\"web\"}") == 1.0);
+    assert_eq!(stack.get("/").await.status, StatusCode::OK);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn upgrade_to_another_http_is_answered_as_a_request() {
+    let stack = Stack::start(CONFIG).await;
+    let head = "GET /bytes/1 HTTP/1.1\r\nhost: a\r\nconnection: upgrade, http2-settings\r\n\
+                upgrade: h2c\r\nhttp2-settings: AAMAAABkAAQAAP__\r\n\r\n";
+    check(&stack, head, 200, "").await;
+}
