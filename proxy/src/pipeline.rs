@@ -75,11 +75,7 @@ pub async fn handle(
 }
 
 /// From the head to the endpoint's answer, or to the reason why there is none.
-async fn pass(
-    listener: &ListenerView,
-    exchange: &mut Exchange,
-    asked: Asked,
-) -> Result<Passed, Cause> {
+async fn pass(listener: &ListenerView, exchange: &mut Exchange, asked: Asked) -> Result<Passed, Cause> {
     let Asked { mut head, body, upgrade } = asked;
     framing::covered(&exchange.downstream, &head, &exchange.context)?;
     framing::normalise_target(&mut head)?;
