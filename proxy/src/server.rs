@@ -405,7 +405,13 @@ fn watch(process: &Arc<Process>, files: Vec<PathBuf>) -> Option<Watcher> {
         }
     };
     match Watcher::new(watched(process.reloader.path(), &files), on_change) {
-        Ok(watcher) => Some(watcher),
+        Ok(watcher) => {
+            // What was written after the file was read and before it was watched, the watcher takes for what it was.
+            if process.reloader.is_behind() {
+                process.order(Order::default());
+            }
+            Some(watcher)
+        }
         Err(error) => {
             tracing::error!(%error, "files are not watched; SIGHUP and the admin API still reload");
             None

@@ -39,6 +39,17 @@ pub struct Service {
     available: ArcSwap<Available>,
 }
 
+/// What a service is made of beside its config.
+#[derive(Debug)]
+pub struct Parts<'a> {
+    /// Every endpoint, in file order.
+    pub endpoints: Vec<Arc<Endpoint>>,
+    /// Carried over from the generation before, or new.
+    pub live: Arc<Live>,
+    /// Seals cookies if the config has no secrets.
+    pub process_key: &'a ProcessKey,
+}
+
 /// The state of a service that a reload does not touch.
 #[derive(Debug)]
 pub struct Live {
@@ -80,6 +91,7 @@ pub enum Affinity {
 
 impl Live {
     /// The same state with other pins by address, for a service whose `sticky` has changed.
+    #[must_use]
     pub fn with_client_pins(&self, client_pins: Option<Arc<ClientIpPins>>) -> Live {
         Live {
             position: Arc::clone(&self.position),
@@ -116,14 +128,9 @@ pub struct Picked {
 pub struct Admission(Arc<Live>);
 
 impl Service {
-    /// A service over these endpoints; `live` is carried over from the generation before or new.
-    pub fn new(
-        name: Arc<str>,
-        config: config::Service,
-        endpoints: Vec<Arc<Endpoint>>,
-        live: Arc<Live>,
-        process_key: &ProcessKey,
-    ) -> Service {
+    /// A service made of these parts.
+    pub fn new(name: Arc<str>, config: config::Service, parts: Parts<'_>) -> Service {
+        let Parts { endpoints, live, process_key } = parts;
         let by_name =
             endpoints.iter().enumerate().map(|(index, endpoint)| (Arc::clone(&endpoint.name), index)).collect();
         let cookie = match &config.sticky {
