@@ -20,6 +20,7 @@ use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 use waypost_config::watch::{Change, Watcher};
 
 use crate::admin::{self, Auth};
@@ -74,7 +75,6 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Waypost {
     process: Arc<Process>,
-    admin: Option<SocketAddr>,
     tasks: Mutex<JoinSet<()>>,
 }
 
@@ -87,7 +87,18 @@ struct Process {
     monitors: Monitors,
     orders: mpsc::UnboundedSender<Order>,
     certificates: Mutex<Vec<Arc<CertificateMetrics>>>,
+    admin: Option<Admin>,
+    /// Cancelled when a new process has taken over.
+    superseded: CancellationToken,
     logging: Option<Logging>,
+}
+
+/// The socket of the admin address.
+#[derive(Debug)]
+struct Admin {
+    /// As the file has it; port 0 stays 0 here.
+    wanted: SocketAddr,
+    socket: Arc<std::net::TcpListener>,
 }
 
 /// A reason to read the file again.
@@ -107,7 +118,7 @@ impl Waypost {
     /// its own.
     pub async fn start(options: Options) -> Result<Waypost, StartError> {
         let Options { config, mut inherited, logging } = options;
-        match Waypost::begin(&config, inherited.as_mut(), logging).await {
+        match Waypost::begin(&config, inherited.as_mut(), logging) {
             Ok(waypost) => {
                 if let Some(inherited) = inherited {
                     inherited.ready().await?;
@@ -125,9 +136,9 @@ impl Waypost {
         }
     }
 
-    async fn begin(
+    fn begin(
         config: &Path,
-        inherited: Option<&mut Inherited>,
+        mut inherited: Option<&mut Inherited>,
         logging: Option<Logging>,
     ) -> Result<Waypost, StartError> {
         let metrics = Metrics::new();
@@ -138,7 +149,7 @@ impl Waypost {
         let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
         let shared = Shared { snapshot, metrics, lifecycle: Lifecycle::new() };
         let edge = Arc::new(Edge::start(&shared, workers)?);
-        let admin = admin_socket(settings.as_ref())?;
+        let admin = settings.as_ref().map(|settings| admin_socket(settings, inherited.as_deref_mut())).transpose()?;
         let reloader = Reloader::new(config.to_owned(), loaded.text, shared.clone(), ground, Arc::clone(&edge));
         open(&reloader, inherited)?;
         let (orders, inbox) = mpsc::unbounded_channel();
@@ -149,40 +160,36 @@ impl Waypost {
             monitors: Monitors::default(),
             orders,
             certificates: Mutex::default(),
+            admin,
+            superseded: CancellationToken::new(),
             logging,
         });
         process.follow();
         process.shared.lifecycle.enter(Phase::Running);
-        let waypost = Waypost {
-            admin: admin.as_ref().and_then(|socket| socket.local_addr().ok()),
-            process,
-            tasks: Mutex::default(),
-        };
-        waypost.spawn(inbox, loaded.files, admin, Auth::new(settings.and_then(|settings| settings.token)));
+        let waypost = Waypost { process, tasks: Mutex::default() };
+        waypost.spawn(inbox, loaded.files);
+        waypost.serve_admin(Auth::new(settings.and_then(|settings| settings.token)))?;
         Ok(waypost)
     }
 
-    fn spawn(
-        &self,
-        inbox: mpsc::UnboundedReceiver<Order>,
-        files: Vec<PathBuf>,
-        admin: Option<TcpListener>,
-        auth: Auth,
-    ) {
+    fn spawn(&self, inbox: mpsc::UnboundedReceiver<Order>, files: Vec<PathBuf>) {
         let mut tasks = self.tasks.lock();
         tasks.spawn(obey(Arc::clone(&self.process), inbox, files));
         tasks.spawn(sweep(Arc::clone(&self.process)));
-        if let Some(socket) = admin {
-            let lifecycle = Arc::clone(&self.process.shared.lifecycle);
-            let router = admin::router(Arc::clone(&self.process) as _, auth);
-            tasks.spawn(async move {
-                // It answers `/ready` until the very end, so that whoever asks learns that we are draining.
-                let end = async move { lifecycle.reached(Phase::Stopped).await };
-                if let Err(error) = admin::serve(socket, router, end).await {
-                    tracing::error!(%error, "admin has failed");
-                }
-            });
-        }
+    }
+
+    fn serve_admin(&self, auth: Auth) -> Result<(), StartError> {
+        let Some(admin) = &self.process.admin else { return Ok(()) };
+        let socket = admin.socket.try_clone().and_then(TcpListener::from_std);
+        let socket = socket.map_err(|error| StartError::Admin(admin.wanted, error))?;
+        let router = admin::router(Arc::clone(&self.process) as _, auth);
+        let process = Arc::clone(&self.process);
+        self.tasks.lock().spawn(async move {
+            if let Err(error) = admin::serve(socket, router, process.no_longer_asked()).await {
+                tracing::error!(%error, "admin has failed");
+            }
+        });
+        Ok(())
     }
 
     /// Lets a new process ask for the listening sockets.
@@ -206,7 +213,7 @@ impl Waypost {
 
     /// Where admin is open.
     pub fn admin_address(&self) -> Option<SocketAddr> {
-        self.admin
+        self.process.admin.as_ref()?.socket.local_addr().ok()
     }
 
     /// The books.
@@ -275,6 +282,22 @@ impl Process {
         }
     }
 
+    /// Returns when admin is to close: at the very end, so that whoever asks `/ready` learns that we drain; or when a
+    /// new process answers in our place.
+    async fn no_longer_asked(self: Arc<Process>) {
+        tokio::select! {
+            () = self.shared.lifecycle.reached(Phase::Stopped) => {}
+            () = self.superseded.cancelled() => {}
+        }
+    }
+
+    /// Everything that a new process may take over, by key.
+    fn sockets(&self) -> Vec<(String, Arc<std::net::TcpListener>)> {
+        let mut sockets = self.edge.sockets();
+        sockets.extend(self.admin.iter().map(|admin| (admin_key(admin.wanted), Arc::clone(&admin.socket))));
+        sockets
+    }
+
     fn order(&self, order: Order) {
         // Nobody obeys any more once the process stops.
         let _ = self.orders.send(order);
@@ -333,24 +356,31 @@ impl Process {
     }
 }
 
-fn open(reloader: &Reloader, inherited: Option<&mut Inherited>) -> Result<(), StartError> {
-    let mut inherited = inherited;
+fn open(reloader: &Reloader, mut inherited: Option<&mut Inherited>) -> Result<(), StartError> {
     let mut claim = |address: SocketAddr| -> Option<OwnedFd> { inherited.as_mut()?.claim(&address.to_string()) };
     Ok(reloader.open(&mut claim)?)
 }
 
-fn admin_socket(settings: Option<&waypost_config::Admin>) -> Result<Option<TcpListener>, StartError> {
-    let Some(settings) = settings else { return Ok(None) };
-    let wrong = |error| StartError::Admin(settings.address, error);
-    let socket = bind_admin(settings.address).map_err(wrong)?;
-    TcpListener::from_std(socket).map(Some).map_err(wrong)
+fn admin_socket(settings: &waypost_config::Admin, inherited: Option<&mut Inherited>) -> Result<Admin, StartError> {
+    let wanted = settings.address;
+    let descriptor = inherited.and_then(|inherited| inherited.claim(&admin_key(wanted)));
+    let socket = match descriptor {
+        Some(descriptor) => descriptor.into(),
+        None => bind_admin(wanted).map_err(|error| StartError::Admin(wanted, error))?,
+    };
+    let address = socket.local_addr().unwrap_or(wanted);
+    tracing::info!(%address, "admin open");
+    Ok(Admin { wanted, socket: Arc::new(socket) })
+}
+
+/// Under which the admin socket is handed over; a listener's key is its address alone.
+fn admin_key(address: SocketAddr) -> String {
+    format!("admin {address}")
 }
 
 fn bind_admin(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
-    // Two processes have it open while one takes over from the other.
-    socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(128)?;
@@ -455,7 +485,7 @@ async fn hand_over(process: Arc<Process>, offer: Offer) {
             Err(error) => return tracing::error!(%error, "upgrade socket has failed"),
         };
         let pid = request.pid();
-        let sockets = process.edge.sockets();
+        let sockets = process.sockets();
         let shown: Vec<_> =
             sockets.iter().map(|(key, socket)| (key.clone(), std::os::fd::AsFd::as_fd(socket))).collect();
         if let Err(error) = request.send(&shown).await {
@@ -466,6 +496,7 @@ async fn hand_over(process: Arc<Process>, offer: Offer) {
             handover::Outcome::Failed(reason) => tracing::error!(pid, reason, "upgrade failed, this process goes on"),
             handover::Outcome::TakenOver => {
                 tracing::info!(pid, "upgraded, the new process serves");
+                process.superseded.cancel();
                 drop(offer);
                 return process.drain(Tunnels::LiveOn).await;
             }
