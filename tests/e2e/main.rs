@@ -1,5 +1,8 @@
 //! The promises, one module each.
 
+#![allow(clippy::unwrap_used)]
+#![allow(clippy::float_cmp, reason = "the metrics compared are whole numbers")]
+
 mod balancing;
 mod crash;
 mod endpoint_drain;
