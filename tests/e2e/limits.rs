@@ -87,7 +87,7 @@ async fn heads_over_the_limits_are_refused() {
     let stack = Stack::start(CONFIG).await;
     let long = "x".repeat(9000);
     check(&stack, format!("GET / HTTP/1.1\r\nhost: a\r\nx: {long}\r\n\r\n"), 431, "").await;
-    let many: String = (0..20).map(|number| format!("x-{number}: y\r\n")).collect();
+    let many = "x: y\r\n".repeat(20);
     check(&stack, format!("GET / HTTP/1.1\r\nhost: a\r\n{many}\r\n"), 431, "").await;
     eventually!(refused(&stack, "headers_too_large") == 2.0);
     let path = "y".repeat(1024);
