@@ -14,9 +14,9 @@ use crate::body::Upload;
 use crate::context::RequestContext;
 use crate::downstream::Downstream;
 use crate::reply::Cause;
-use crate::snapshot::{ListenerView, RouteView, Snapshot};
+use crate::snapshot::RouteView;
 use crate::telemetry::access_log::{AccessLog, Attempt, Record};
-use crate::telemetry::metrics::RouteMetrics;
+use crate::telemetry::metrics::{Finished, RouteMetrics};
 use crate::upstream::Endpoint;
 use crate::upstream::pool::Lease;
 use crate::upstream::service::{Admission, Picked};
@@ -34,9 +34,7 @@ pub struct Exchange {
     pub upload: Option<Arc<Upload>>,
     /// Body bytes sent to the client.
     pub bytes_out: u64,
-    /// Books for requests without a route.
-    unrouted: Arc<RouteMetrics>,
-    access_log: Option<AccessLog>,
+    books: Books,
     request: RequestLine,
     attempts: Vec<Attempt>,
     admission: Option<Admission>,
@@ -48,6 +46,29 @@ pub struct Exchange {
     complete: bool,
     upgraded: bool,
     tunnel_bytes_in: u64,
+}
+
+/// Where an exchange is written down. Of its generation no more is kept: an upgraded connection may outlive many, and
+/// must not keep alive what they have removed.
+#[derive(Debug)]
+pub struct Books {
+    /// Of requests without a route, until there is one.
+    metrics: Arc<RouteMetrics>,
+    access_log: Option<AccessLog>,
+    route: Option<RouteNames>,
+}
+
+#[derive(Debug)]
+struct RouteNames {
+    route: Arc<str>,
+    service: Arc<str>,
+}
+
+impl Books {
+    /// For a request that has no route yet.
+    pub fn new(unrouted: &Arc<RouteMetrics>, access_log: Option<&AccessLog>) -> Books {
+        Books { metrics: Arc::clone(unrouted), access_log: access_log.cloned(), route: None }
+    }
 }
 
 /// What the client asked for, as it was sent; kept for the access log.
@@ -63,8 +84,7 @@ struct RequestLine {
 impl Exchange {
     /// The head is there: the books are opened.
     pub fn begin(
-        snapshot: &Snapshot,
-        listener: &ListenerView,
+        books: Books,
         downstream: &Arc<Downstream>,
         head: &request::Parts,
         context: RequestContext,
@@ -72,8 +92,7 @@ impl Exchange {
         downstream.activity.begin();
         Box::new(Exchange {
             request: RequestLine::of(head),
-            unrouted: Arc::clone(&listener.unrouted),
-            access_log: snapshot.access_log.clone(),
+            books,
             downstream: Arc::clone(downstream),
             context,
             route: None,
@@ -95,6 +114,9 @@ impl Exchange {
     /// The route is known.
     pub fn routed(&mut self, route: &Arc<RouteView>) {
         route.metrics.begin();
+        let (name, service) = (Arc::clone(&route.name), Arc::clone(&route.service.name));
+        self.books.route = Some(RouteNames { route: name, service });
+        self.books.metrics = Arc::clone(&route.metrics);
         self.route = Some(Arc::clone(route));
     }
 
@@ -133,8 +155,9 @@ impl Exchange {
         self.head_after = Some(self.context.started.elapsed());
     }
 
-    /// It became a connection of its own; bytes counted from now on are the tunnel's.
+    /// It became a connection of its own; bytes counted from now on are the tunnel's. The route is let go of.
     pub fn upgraded(&mut self) {
+        self.route = None;
         self.upgraded = true;
     }
 
@@ -154,10 +177,6 @@ impl Exchange {
         self.complete = complete;
     }
 
-    fn metrics(&self) -> &RouteMetrics {
-        self.route.as_ref().map_or(&self.unrouted, |route| &route.metrics)
-    }
-
     fn bytes_in(&self) -> u64 {
         self.upload.as_ref().map_or(self.tunnel_bytes_in, |upload| upload.received())
     }
@@ -168,15 +187,21 @@ impl Exchange {
     }
 
     fn count(&self, elapsed: Duration) {
-        let metrics = self.metrics();
-        if self.route.is_none() {
+        let metrics = &self.books.metrics;
+        if self.books.route.is_none() {
             metrics.begin();
         }
-        let (method, status) = (&self.request.method, self.status_code());
+        let request = Finished {
+            method: &self.request.method,
+            status: self.status_code(),
+            elapsed,
+            bytes_in: self.bytes_in(),
+            bytes_out: self.bytes_out,
+        };
         if self.upgraded {
-            metrics.finish_upgrade(method, status, self.bytes_in(), self.bytes_out);
+            metrics.finish_upgrade(&request);
         } else {
-            metrics.finish(method, status, elapsed, self.bytes_in(), self.bytes_out);
+            metrics.finish(&request);
         }
         if let Some(cause) = self.cause {
             metrics.replied(cause.token());
@@ -184,13 +209,14 @@ impl Exchange {
     }
 
     fn log(&mut self, elapsed: Duration) {
-        let Some(log) = self.access_log.take() else { return };
+        let Some(log) = self.books.access_log.take() else { return };
         let attempts = std::mem::take(&mut self.attempts);
+        let (route, service) = self.books.route.take().map(|names| (names.route, names.service)).unzip();
         log.record(Record {
             time: SystemTime::now() - elapsed,
             listener: Arc::clone(&self.context.listener),
-            route: self.route.as_ref().map(|route| Arc::clone(&route.name)),
-            service: self.route.as_ref().map(|route| Arc::clone(&route.service.name)),
+            route,
+            service,
             endpoint: attempts.last().map(|attempt| Arc::clone(&attempt.endpoint)),
             client_ip: self.context.client_ip,
             peer: self.context.peer,

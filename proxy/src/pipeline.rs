@@ -14,7 +14,7 @@ use hyper::upgrade::OnUpgrade;
 use crate::body::{ResponseBody, Upload};
 use crate::context::RequestContext;
 use crate::downstream::Downstream;
-use crate::exchange::Exchange;
+use crate::exchange::{Books, Exchange};
 use crate::failover::Failover;
 use crate::middleware::Flow;
 use crate::reply::{self, Cause, GrpcClient};
@@ -48,8 +48,9 @@ pub async fn handle(
     let checked = framing::check(&mut head, &listener.config.limits);
     let host = framing::host(&head);
     let context = RequestContext::identify(downstream, &head, host, &listener.config.trusted_proxies);
-    let mut exchange = Exchange::begin(&snapshot, &listener, downstream, &head, context);
+    let books = Books::new(&listener.unrouted, snapshot.access_log.as_ref());
     drop(snapshot);
+    let mut exchange = Exchange::begin(books, downstream, &head, context);
     let passed = match checked {
         Ok(()) => pass(&listener, &mut exchange, head, body, upgrade).await,
         Err(cause) => Err(cause),
@@ -155,12 +156,12 @@ fn switch(
     upstream: OnUpgrade,
 ) -> Response<ResponseBody> {
     exchange.answered(head.status, None);
-    exchange.upgraded();
     let limits = Limits {
         idle: exchange.route.as_ref().map(|route| route.service.config.timeouts.idle.0).unwrap_or_default(),
         closing: exchange.downstream.lifecycle.tunnels_end.clone(),
         removed: exchange.endpoint().map(|endpoint| endpoint.live.removed.clone()).unwrap_or_default(),
     };
+    exchange.upgraded();
     let lifecycle = Arc::clone(&exchange.downstream.lifecycle);
     lifecycle.tunnels.spawn(upgrade.carry(upstream, exchange, limits));
     Response::from_parts(head, ResponseBody::EMPTY)

@@ -31,7 +31,7 @@ use crate::telemetry::logging::Logging;
 use crate::telemetry::metrics::{CertificateMetrics, Metrics};
 use crate::tls::PairChange;
 use monitors::Monitors;
-pub use process::run;
+pub use process::{Succession, run};
 
 /// What to run.
 #[derive(Debug, Default)]
@@ -59,6 +59,9 @@ pub enum StartError {
     /// The socket for upgrades.
     #[error("upgrade socket {path}: {source}", path = .0.display(), source = .1)]
     UpgradeSocket(PathBuf, io::Error),
+    /// Somebody was to be taken over from.
+    #[error("without `server.upgrade_socket` in the config there is no process to take over from")]
+    NoUpgradeSocket,
     /// A thread.
     #[error("a thread cannot be started: {0}")]
     Thread(#[from] io::Error),
@@ -402,7 +405,13 @@ fn watch(process: &Arc<Process>, files: Vec<PathBuf>) -> Option<Watcher> {
         }
     };
     match Watcher::new(watched(process.reloader.path(), &files), on_change) {
-        Ok(watcher) => Some(watcher),
+        Ok(watcher) => {
+            // What was written after the file was read and before it was watched, the watcher takes for what it was.
+            if process.reloader.is_behind() {
+                process.order(Order::default());
+            }
+            Some(watcher)
+        }
         Err(error) => {
             tracing::error!(%error, "files are not watched; SIGHUP and the admin API still reload");
             None

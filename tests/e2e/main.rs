@@ -3,7 +3,28 @@
 // A test that unwraps has failed; counters are whole numbers.
 #![allow(clippy::unwrap_used, clippy::float_cmp)]
 
+mod balancing;
+mod crash;
+mod endpoint_drain;
+mod forwarding;
+mod health;
+mod middlewares;
+mod retry;
 mod round_robin;
+mod routing;
+mod sticky_client_ip;
+mod sticky_cookie;
+
+// Change: reload, drain, load.
+mod drain;
+mod failover_under_load;
+mod reload_applies;
+mod reload_keeps_state;
+mod reload_leaves_nothing_behind;
+mod reload_refused;
+mod reload_removed_endpoint;
+mod reload_triggers;
+mod reload_under_load;
 
 mod access_log;
 mod admin;

@@ -43,6 +43,24 @@ impl Reply {
         std::str::from_utf8(&self.body).expect("the body is text")
     }
 
+    /// All fields of this name, in their order.
+    pub fn all(&self, name: &str) -> Vec<&str> {
+        self.headers.get_all(name).iter().map(|value| value.to_str().expect("the field is text")).collect()
+    }
+
+    /// The first cookie that is set, as a client sends it back; empty when there is none.
+    pub fn cookie(&self) -> String {
+        self.header("set-cookie").split(';').next().unwrap_or_default().to_owned()
+    }
+
+    /// What `/echo` says it received in the fields of this name, in their order.
+    pub fn echoed(&self, name: &str) -> Vec<String> {
+        let seen = self.json();
+        let fields = seen["headers"].as_array().expect("the echo lists its fields");
+        let fields = fields.iter().filter(|field| field[0] == name);
+        fields.map(|field| field[1].as_str().expect("a field is text").to_owned()).collect()
+    }
+
     /// The body as JSON.
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body).expect("the body is JSON")
@@ -58,6 +76,13 @@ pub fn get(path: &str) -> Request {
 pub fn request(method: &str, path: &str, body: impl Into<Bytes>) -> Request {
     let builder = http::Request::builder().method(method).uri(path).header("host", "test.example");
     builder.body(Full::new(body.into())).expect("the request is well formed")
+}
+
+/// The request with one more header field.
+pub fn with(mut request: Request, name: &'static str, value: &str) -> Request {
+    let value = value.parse().expect("the value fits into a field");
+    request.headers_mut().append(name, value);
+    request
 }
 
 /// One request over one HTTP/1.1 connection; the reply's body is read to its end.

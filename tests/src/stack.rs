@@ -71,6 +71,12 @@ impl Stack {
         std::fs::rename(next, self.config()).expect("the config can be renamed into place");
     }
 
+    /// Writes another config and has it read.
+    pub async fn reload(&self, config: &str) {
+        self.write(config);
+        self.waypost.reload().await.unwrap_or_else(|refusal| panic!("{refusal}"));
+    }
+
     /// Where a listener is open.
     pub fn address(&self, listener: &str) -> SocketAddr {
         self.waypost.address(listener).expect("the listener is open")
@@ -93,6 +99,11 @@ impl Stack {
             names.push(self.get("/").await.upstream());
         }
         names
+    }
+
+    /// Sends such requests all at once, each over a connection of its own.
+    pub async fn send_all(&self, requests: impl IntoIterator<Item = Request>) -> Vec<Reply> {
+        futures_util::future::join_all(requests.into_iter().map(|request| self.send(request))).await
     }
 
     /// The metrics page.

@@ -48,7 +48,6 @@ enum Http {
 
 /// Serves an accepted connection to its end. Never fails: whatever happens is counted.
 pub(super) async fn serve(tcp: TcpStream, peer: SocketAddr, gate: Arc<Gate>, shared: Shared) {
-    let _in_flight = shared.lifecycle.connections.token();
     let Some(view) = shared.snapshot.load().listener(&gate.name).cloned() else { return };
     gate.metrics.connections.inc();
     let Some(_inside) = gate.enter(view.config.max_connections) else { return gate.metrics.refused("max_connections") };
@@ -74,9 +73,12 @@ async fn drop_view_and_speak(
 ) {
     let (timeouts, limits) = (view.config.timeouts.clone(), view.config.limits.clone());
     drop(view);
-    let Ok(Some(http)) = tokio::time::timeout(timeouts.idle.0, which_http(&mut stream, &downstream)).await else {
-        return;
+    let first_bytes = tokio::time::timeout(timeouts.idle.0, which_http(&mut stream, &downstream));
+    let http = tokio::select! {
+        http = first_bytes => http,
+        () = silence_is_over(&gate) => return,
     };
+    let Ok(Some(http)) = http else { return };
     downstream.activity.received();
     let socket = Socket::new(stream, Arc::clone(&downstream), Arc::clone(&gate.metrics));
     let handler = Handler { downstream, shared };
@@ -84,6 +86,12 @@ async fn drop_view_and_speak(
         Http::One => speak_http1(socket, handler, &gate, &timeouts, &limits).await,
         Http::Two => speak_http2(socket, handler, &gate, &timeouts, &limits).await,
     }
+}
+
+/// Who has connected before the listener was closed may still speak, but not put it off for ever.
+async fn silence_is_over(gate: &Gate) {
+    gate.closing.cancelled().await;
+    sleep(GOODBYE).await;
 }
 
 async fn open(
@@ -278,7 +286,7 @@ async fn say_timeout(socket: Option<Socket>) {
     .await;
 }
 
-/// How long a last word to a client may take.
+/// How long a last word to a client, or its first to us, may take.
 const GOODBYE: Duration = Duration::from_secs(1);
 
 async fn speak_http2(socket: Socket, handler: Handler, gate: &Gate, timeouts: &Timeouts, limits: &Limits) {

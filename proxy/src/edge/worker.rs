@@ -71,6 +71,8 @@ async fn serve(mut openings: mpsc::UnboundedReceiver<Opened>, shared: Shared) {
 }
 
 async fn accept(socket: TcpListener, gate: Arc<Gate>, shared: Shared) {
+    // Nothing is over before the queue is empty: a drain waits for this as for a connection.
+    let _accepting = shared.lifecycle.connections.token();
     loop {
         tokio::select! {
             accepted = socket.accept() => admit(accepted, &gate, &shared).await,
@@ -82,7 +84,11 @@ async fn accept(socket: TcpListener, gate: Arc<Gate>, shared: Shared) {
 
 async fn admit(accepted: io::Result<(TcpStream, SocketAddr)>, gate: &Arc<Gate>, shared: &Shared) {
     match accepted {
-        Ok((stream, peer)) => drop(tokio::spawn(connection::serve(stream, peer, Arc::clone(gate), shared.clone()))),
+        Ok((stream, peer)) => {
+            let served = connection::serve(stream, peer, Arc::clone(gate), shared.clone());
+            // Counted from now on, not from when the task is first run.
+            tokio::spawn(shared.lifecycle.connections.track_future(served));
+        }
         Err(error) if is_of_one_connection(&error) => {}
         Err(error) => {
             gate.metrics.refused("accept");

@@ -143,6 +143,7 @@ mod tests {
             started: Instant::now(),
             listener: "web".into(),
             peer: "192.0.2.7:4711".parse().unwrap(),
+            trusted: false,
             client_ip: "192.0.2.7".parse().unwrap(),
             secure: uri.scheme_str() == Some("https"),
             host: uri.host().unwrap_or_default().to_owned(),

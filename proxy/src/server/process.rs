@@ -4,6 +4,7 @@
 //! logs. Pingora's own answer to SIGTERM sleeps through its whole grace period, so we drain first and tell it to stop
 //! when nothing is left.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -16,14 +17,28 @@ use tokio::sync::watch;
 
 use super::{Options, Order, StartError, Waypost};
 use crate::drain::Tunnels;
+use crate::handover::{self, HandoverError, Inherited};
+use crate::reload::Refusal;
 
-/// Runs until a signal or a successor ends it. Blocks.
-pub fn run(options: Options) -> Result<(), StartError> {
+/// Whether a new process takes over from one that runs, found at the config's `server.upgrade_socket`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Succession {
+    /// It does not look for one.
+    Cold,
+    /// It does if there is one, and starts cold otherwise.
+    IfAny,
+    /// It does, or it does not start.
+    Required,
+}
+
+/// Runs until a signal or a successor ends it. Blocks. Sockets in `options` are not looked at: the process before is
+/// asked for them here.
+pub fn run(options: Options, succession: Succession) -> Result<(), StartError> {
     let (ended, end) = watch::channel(false);
     let outcome = Arc::new(Mutex::new(Ok(())));
     let conf = ServerConf { threads: 1, grace_period_seconds: Some(0), ..ServerConf::default() };
     let mut server = Server::new_with_opt_and_conf(None, conf);
-    server.add_service(Control { options: Some(options), ended, outcome: Arc::clone(&outcome) });
+    server.add_service(Control { options: Some(options), succession, ended, outcome: Arc::clone(&outcome) });
     server.run(RunArgs { shutdown_signal: Box::new(End(end)) });
     std::mem::replace(&mut *outcome.lock(), Ok(()))
 }
@@ -31,6 +46,7 @@ pub fn run(options: Options) -> Result<(), StartError> {
 /// The one service: everything but the workers runs on its runtime.
 struct Control {
     options: Option<Options>,
+    succession: Succession,
     ended: watch::Sender<bool>,
     outcome: Arc<Mutex<Result<(), StartError>>>,
 }
@@ -39,7 +55,7 @@ struct Control {
 impl Service for Control {
     async fn start_service(&mut self, _: Option<ListenFds>, _: ShutdownWatch, _: usize) {
         if let Some(options) = self.options.take() {
-            let result = serve(options).await;
+            let result = serve(options, self.succession).await;
             *self.outcome.lock() = result;
         }
         // Pingora may have gone already.
@@ -63,13 +79,30 @@ impl ShutdownSignalWatch for End {
     }
 }
 
-async fn serve(options: Options) -> Result<(), StartError> {
+async fn serve(mut options: Options, succession: Succession) -> Result<(), StartError> {
     let mut signals = Signals::new()?;
+    options.inherited = predecessor(&options.config, succession).await?;
     let waypost = Waypost::start(options).await?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "started");
     until_ended(&waypost, &mut signals).await;
     waypost.end().await;
     Ok(())
+}
+
+async fn predecessor(config: &Path, succession: Succession) -> Result<Option<Inherited>, StartError> {
+    if succession == Succession::Cold {
+        return Ok(None);
+    }
+    let config = waypost_config::load(config).map_err(Refusal::from)?.config;
+    let path = config.server.upgrade_socket.ok_or(StartError::NoUpgradeSocket)?;
+    match handover::take(&path).await {
+        Ok(inherited) => Ok(Some(inherited)),
+        Err(HandoverError::NobodyThere) if succession == Succession::IfAny => {
+            tracing::info!(path = %path.display(), "nobody to take over from, starting cold");
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 async fn until_ended(waypost: &Waypost, signals: &mut Signals) {
