@@ -30,7 +30,7 @@ use crate::body::ResponseBody;
 use crate::downstream::{Activity, Downstream, Turn};
 use crate::forwarding::address_value;
 use crate::pipeline;
-use crate::reply::Cause;
+use crate::reply::{self, Cause};
 use crate::snapshot::ListenerView;
 use crate::telemetry::access_log;
 use crate::tls::TlsInfo;
@@ -204,7 +204,8 @@ impl Service<Request<Incoming>> for Handler {
 
 async fn speak_http1(socket: Socket, handler: Handler, gate: &Gate, timeouts: &Timeouts, limits: &Limits) {
     let downstream = Arc::clone(&handler.downstream);
-    let mut connection = http1_builder(limits).serve_connection(TokioIo::new(socket), handler).with_upgrades();
+    let socket = TokioIo::new(socket.keep_back());
+    let mut connection = http1_builder(limits).serve_connection(socket, handler).with_upgrades();
     let mut watch = std::pin::pin!(sleep(timeouts.header.0.min(timeouts.idle.0)));
     let mut leaving = false;
     let end = loop {
@@ -220,13 +221,15 @@ async fn speak_http1(socket: Socket, handler: Handler, gate: &Gate, timeouts: &T
                 Patience::OverIdle => return,
                 Patience::OverHead => {
                     gate.metrics.refused(Cause::HeaderTimeout.token());
-                    return say_timeout(connection.into_parts().map(|parts| parts.io.into_inner())).await;
+                    return say(Cause::HeaderTimeout, connection.into_parts().map(|parts| parts.io.into_inner())).await;
                 }
             },
         }
     };
-    if let Err(error) = end {
-        count_failure(gate, &error);
+    let Err(error) = end else { return };
+    if let Some(cause) = count_failure(gate, &error) {
+        let socket = connection.into_parts().map(|parts| parts.io.into_inner());
+        say(cause, socket.filter(Socket::has_kept_back)).await;
     }
 }
 
@@ -271,17 +274,22 @@ fn patience(turn: Turn, timeouts: &Timeouts) -> Patience {
     }
 }
 
-/// 408, written by ourselves: hyper closes without a word.
-async fn say_timeout(socket: Option<Socket>) {
+/// The last reply on a connection, written by ourselves: hyper says it without a reason, or closes without a word.
+async fn say(cause: Cause, socket: Option<Socket>) {
     let Some(mut socket) = socket else { return };
-    let text = concat!(
-        "HTTP/1.1 408 Request Timeout\r\n",
-        "connection: close\r\ncontent-length: 0\r\nx-waypost-reason: header_timeout\r\n\r\n",
+    socket.speak_again();
+    let (status, reason, body) = (cause.status(), cause.token(), reply::explained(cause));
+    let length = body.len();
+    let text = format!(
+        "HTTP/1.1 {status}\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: {length}\r\n\
+         connection: close\r\nx-waypost-reason: {reason}\r\n\r\n{body}"
     );
     // The client is slow at best and gone at worst; nobody waits for it.
     let _ = tokio::time::timeout(GOODBYE, async {
         socket.write_all(text.as_bytes()).await?;
-        socket.shutdown().await
+        socket.shutdown().await?;
+        // To close with bytes unread would reset the connection, and the reply with it.
+        tokio::io::copy(&mut socket, &mut tokio::io::sink()).await
     })
     .await;
 }
@@ -332,15 +340,18 @@ fn http2_builder(limits: &Limits) -> http2::Builder<TokioExecutor> {
     builder
 }
 
-fn count_failure(gate: &Gate, error: &hyper::Error) {
-    let reason = if error.is_parse_too_large() {
-        Cause::HeadersTooLarge.token()
+/// Why the client's bytes were refused, if they were.
+fn count_failure(gate: &Gate, error: &hyper::Error) -> Option<Cause> {
+    let cause = if error.is_parse_too_large() {
+        Cause::HeadersTooLarge
     } else if error.is_parse() {
-        Cause::BadRequest.token()
+        Cause::BadRequest
     } else {
-        return tracing::debug!(listener = %gate.name, %error, "client connection broke off");
+        tracing::debug!(listener = %gate.name, %error, "client connection broke off");
+        return None;
     };
-    gate.metrics.refused(reason);
+    gate.metrics.refused(cause.token());
+    Some(cause)
 }
 
 #[cfg(test)]
