@@ -14,9 +14,9 @@ use crate::body::Upload;
 use crate::context::RequestContext;
 use crate::downstream::Downstream;
 use crate::reply::Cause;
-use crate::snapshot::{ListenerView, RouteView, Snapshot};
+use crate::snapshot::RouteView;
 use crate::telemetry::access_log::{AccessLog, Attempt, Record};
-use crate::telemetry::metrics::RouteMetrics;
+use crate::telemetry::metrics::{Finished, RouteMetrics};
 use crate::upstream::Endpoint;
 use crate::upstream::pool::Lease;
 use crate::upstream::service::{Admission, Picked};
@@ -34,9 +34,7 @@ pub struct Exchange {
     pub upload: Option<Arc<Upload>>,
     /// Body bytes sent to the client.
     pub bytes_out: u64,
-    /// Books for requests without a route.
-    unrouted: Arc<RouteMetrics>,
-    access_log: Option<AccessLog>,
+    books: Books,
     request: RequestLine,
     attempts: Vec<Attempt>,
     admission: Option<Admission>,
@@ -46,17 +44,26 @@ pub struct Exchange {
     cause: Option<Cause>,
     head_after: Option<Duration>,
     complete: bool,
-    upgraded: Option<Books>,
+    upgraded: Option<RouteBooks>,
     tunnel_bytes_in: u64,
 }
 
 /// What an upgraded connection keeps of its route. It may outlive many generations, and must not keep alive what they
 /// have removed.
 #[derive(Debug)]
-struct Books {
+struct RouteBooks {
     route: Arc<str>,
     service: Arc<str>,
     metrics: Arc<RouteMetrics>,
+}
+
+/// Where an exchange is written down; of its generation no more is kept, for a tunnel may outlive many.
+#[derive(Debug)]
+pub struct Books {
+    /// Metrics of requests without a route.
+    pub unrouted: Arc<RouteMetrics>,
+    /// The access log, if there is one.
+    pub access_log: Option<AccessLog>,
 }
 
 /// What the client asked for, as it was sent; kept for the access log.
@@ -72,8 +79,7 @@ struct RequestLine {
 impl Exchange {
     /// The head is there: the books are opened.
     pub fn begin(
-        snapshot: &Snapshot,
-        listener: &ListenerView,
+        books: Books,
         downstream: &Arc<Downstream>,
         head: &request::Parts,
         context: RequestContext,
@@ -81,8 +87,7 @@ impl Exchange {
         downstream.activity.begin();
         Box::new(Exchange {
             request: RequestLine::of(head),
-            unrouted: Arc::clone(&listener.unrouted),
-            access_log: snapshot.access_log.clone(),
+            books,
             downstream: Arc::clone(downstream),
             context,
             route: None,
@@ -144,7 +149,7 @@ impl Exchange {
 
     /// It became a connection of its own; bytes counted from now on are the tunnel's. The route is let go of.
     pub fn upgraded(&mut self) {
-        self.upgraded = self.route.take().map(|route| Books {
+        self.upgraded = self.route.take().map(|route| RouteBooks {
             route: Arc::clone(&route.name),
             service: Arc::clone(&route.service.name),
             metrics: Arc::clone(&route.metrics),
@@ -170,8 +175,8 @@ impl Exchange {
     fn metrics(&self) -> &RouteMetrics {
         match (&self.route, &self.upgraded) {
             (Some(route), _) => &route.metrics,
-            (None, Some(books)) => &books.metrics,
-            (None, None) => &self.unrouted,
+            (None, Some(route)) => &route.metrics,
+            (None, None) => &self.books.unrouted,
         }
     }
 
@@ -179,7 +184,7 @@ impl Exchange {
     fn names(&self) -> Option<(Arc<str>, Arc<str>)> {
         match (&self.route, &self.upgraded) {
             (Some(route), _) => Some((Arc::clone(&route.name), Arc::clone(&route.service.name))),
-            (None, Some(books)) => Some((Arc::clone(&books.route), Arc::clone(&books.service))),
+            (None, Some(route)) => Some((Arc::clone(&route.route), Arc::clone(&route.service))),
             (None, None) => None,
         }
     }
@@ -198,11 +203,17 @@ impl Exchange {
         if self.route.is_none() && self.upgraded.is_none() {
             metrics.begin();
         }
-        let (method, status) = (&self.request.method, self.status_code());
+        let request = Finished {
+            method: &self.request.method,
+            status: self.status_code(),
+            elapsed,
+            bytes_in: self.bytes_in(),
+            bytes_out: self.bytes_out,
+        };
         if self.upgraded.is_some() {
-            metrics.finish_upgrade(method, status, self.bytes_in(), self.bytes_out);
+            metrics.finish_upgrade(&request);
         } else {
-            metrics.finish(method, status, elapsed, self.bytes_in(), self.bytes_out);
+            metrics.finish(&request);
         }
         if let Some(cause) = self.cause {
             metrics.replied(cause.token());
@@ -210,7 +221,7 @@ impl Exchange {
     }
 
     fn log(&mut self, elapsed: Duration) {
-        let Some(log) = self.access_log.take() else { return };
+        let Some(log) = self.books.access_log.take() else { return };
         let attempts = std::mem::take(&mut self.attempts);
         let upgraded = self.upgraded.is_some();
         let (route, service) = self.names().unzip();

@@ -15,7 +15,6 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
-const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
@@ -53,8 +52,11 @@ fn accepts_trailers(headers: &HeaderMap) -> bool {
 
 /// Removes what belongs to one connection: the fixed list, and whatever `Connection` names (RFC 9110 section 7.6.1).
 pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    if let Some(named) = headers.remove(header::CONNECTION) {
-        remove_named(headers, &named);
+    if let header::Entry::Occupied(fields) = headers.entry(header::CONNECTION) {
+        let (_, fields) = fields.remove_entry_mult();
+        for field in fields.collect::<Vec<_>>() {
+            remove_named(headers, &field);
+        }
     }
     for name in [header::TRANSFER_ENCODING, header::UPGRADE, header::TE, KEEP_ALIVE, PROXY_CONNECTION] {
         headers.remove(name);
@@ -75,24 +77,25 @@ fn remove_named(headers: &mut HeaderMap, connection: &HeaderValue) {
     }
 }
 
-/// Forwarded fields of a stranger, and spellings that some endpoints read as the same field.
+/// Forwarded fields of a stranger, however they are spelled.
 fn drop_claims(headers: &mut HeaderMap) {
-    let fixed = [FORWARDED_FOR, FORWARDED_PROTO, FORWARDED_HOST, FORWARDED_PORT, FORWARDED_PREFIX, REAL_IP];
-    for name in fixed {
-        headers.remove(name);
-    }
-    headers.remove(header::FORWARDED);
-    let disguised: Vec<HeaderName> = headers.keys().filter(|name| is_disguised(name.as_str())).cloned().collect();
-    for name in disguised {
+    let claims: Vec<HeaderName> = headers.keys().filter(|name| is_claim(name.as_str())).cloned().collect();
+    for name in claims {
         headers.remove(name);
     }
 }
 
-/// `x_forwarded_for` and its kin: CGI and WSGI cannot tell them from the real ones.
-fn is_disguised(name: &str) -> bool {
-    name.contains('_') && {
-        let dashed = name.replace('_', "-");
-        dashed.starts_with("x-forwarded-") || matches!(dashed.as_str(), "x-real-ip" | "x-request-id")
+/// All of `X-Forwarded-*`, for endpoints believe more of them than we make, and `X-Forwarded_For` and its kin: CGI and
+/// WSGI cannot tell underscores from hyphens. `X-Request-Id` is not claimed but replaced.
+fn is_claim(name: &str) -> bool {
+    match name {
+        "forwarded" | "x-real-ip" => true,
+        _ if name.starts_with("x-forwarded-") => true,
+        _ if !name.contains('_') => false,
+        _ => {
+            let dashed = name.replace('_', "-");
+            dashed.starts_with("x-forwarded-") || matches!(dashed.as_str(), "x-real-ip" | "x-request-id")
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use hyper::upgrade::OnUpgrade;
 use crate::body::{ResponseBody, Upload};
 use crate::context::RequestContext;
 use crate::downstream::Downstream;
-use crate::exchange::Exchange;
+use crate::exchange::{Books, Exchange};
 use crate::failover::Failover;
 use crate::middleware::Flow;
 use crate::reply::{self, Cause, GrpcClient};
@@ -48,8 +48,9 @@ pub async fn handle(
     let checked = framing::check(&mut head, &listener.config.limits);
     let host = framing::host(&head);
     let context = RequestContext::identify(downstream, &head, host, &listener.config.trusted_proxies);
-    let mut exchange = Exchange::begin(&snapshot, &listener, downstream, &head, context);
+    let books = Books { unrouted: Arc::clone(&listener.unrouted), access_log: snapshot.access_log.clone() };
     drop(snapshot);
+    let mut exchange = Exchange::begin(books, downstream, &head, context);
     let passed = match checked {
         Ok(()) => pass(&listener, &mut exchange, head, body, upgrade).await,
         Err(cause) => Err(cause),

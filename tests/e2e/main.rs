@@ -1,6 +1,19 @@
 //! The promises, one module each.
 
+#![allow(clippy::unwrap_used, reason = "what is missing in a test has to end it")]
+#![allow(clippy::float_cmp, reason = "the metrics page writes counts as floats")]
+
+mod balancing;
+mod crash;
+mod endpoint_drain;
+mod forwarding;
+mod health;
+mod middlewares;
+mod retry;
 mod round_robin;
+mod routing;
+mod sticky_client_ip;
+mod sticky_cookie;
 
 // Change: reload, drain, load.
 mod drain;

@@ -15,7 +15,7 @@ pub mod websocket;
 
 pub use connection::Connection;
 pub use conversation::Conversation;
-pub use shop::{routed, shop, shop_of, trusting, with_workers};
+pub use shop::{CHECKED, routed, shop, shop_of, trusting, with_workers};
 pub use stack::Stack;
 pub use upstream_mock::Container;
 

@@ -1,5 +1,9 @@
 //! The config that most tests vary: one listener, one route, one service of three endpoints.
 
+/// A check that notices within half a second, and that a busy machine does not mislead.
+pub const CHECKED: &str =
+    r#"health_check = { path = "/health", interval = "200ms", timeout = "200ms", rise = 1, fall = 2 }"#;
+
 /// Listener `web`, route `all`, and the service `shop` over all three containers with these further keys of it.
 pub fn shop(keys: &str) -> String {
     shop_of(["", "", ""], keys)

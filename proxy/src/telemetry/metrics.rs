@@ -309,17 +309,16 @@ impl RouteMetrics {
         self.in_flight.inc();
     }
 
-    /// A request that has begun is over, with its last byte. Sizes are those of the bodies; `status` is 499 when the
-    /// client left before a response head was there.
-    pub fn finish(&self, method: &Method, status: u16, elapsed: Duration, bytes_in: u64, bytes_out: u64) {
-        self.duration.observe(elapsed.as_secs_f64());
-        self.count(method, status, bytes_in, bytes_out);
+    /// A request that has begun is over, with its last byte.
+    pub fn finish(&self, request: &Finished<'_>) {
+        self.duration.observe(request.elapsed.as_secs_f64());
+        self.count(request);
     }
 
     /// An upgraded connection that began as a request is over. Its lifetime is not a latency.
-    pub fn finish_upgrade(&self, method: &Method, status: u16, bytes_in: u64, bytes_out: u64) {
+    pub fn finish_upgrade(&self, request: &Finished<'_>) {
         self.upgrades.inc();
-        self.count(method, status, bytes_in, bytes_out);
+        self.count(request);
     }
 
     /// Waypost answered by itself. `reason` is a [`Cause`](crate::reply::Cause) token.
@@ -327,12 +326,27 @@ impl RouteMetrics {
         self.replies.get(reason).inc();
     }
 
-    fn count(&self, method: &Method, status: u16, bytes_in: u64, bytes_out: u64) {
-        self.requests.get(method, status).inc();
-        self.request_bytes.inc_by(bytes_in);
-        self.response_bytes.inc_by(bytes_out);
+    fn count(&self, request: &Finished<'_>) {
+        self.requests.get(request.method, request.status).inc();
+        self.request_bytes.inc_by(request.bytes_in);
+        self.response_bytes.inc_by(request.bytes_out);
         self.in_flight.dec();
     }
+}
+
+/// A request that is over.
+#[derive(Debug, Clone, Copy)]
+pub struct Finished<'a> {
+    /// Its method.
+    pub method: &'a Method,
+    /// The response's status; 499 when the client left before a head was there.
+    pub status: u16,
+    /// From the request's head to the response's last byte.
+    pub elapsed: Duration,
+    /// Size of the request's body.
+    pub bytes_in: u64,
+    /// Size of the response's body.
+    pub bytes_out: u64,
 }
 
 /// The methods that are label values; any other one is `other`.
@@ -548,7 +562,7 @@ mod tests {
         let certificate = metrics.certificate("web", "CN=shop.example", "0a");
         let route = metrics.route("web", "shop", "shop");
         route.begin();
-        route.finish(&Method::GET, 200, Duration::from_millis(2), 0, 10);
+        route.finish(&Finished { method: &Method::GET, status: 200, elapsed: Duration::from_millis(2), bytes_in: 0, bytes_out: 10 });
         route.replied("no_endpoint");
         let service = metrics.service("shop");
         service.retried("connect_failed");
@@ -568,7 +582,7 @@ mod tests {
         let route = metrics.route("web", "shop", "shop");
         route.begin();
         check(&metrics, r#"waypost_requests_in_flight{listener="web",route="shop",service="shop"} 1"#);
-        route.finish(&Method::POST, 201, Duration::from_millis(40), 7, 11);
+        route.finish(&Finished { method: &Method::POST, status: 201, elapsed: Duration::from_millis(40), bytes_in: 7, bytes_out: 11 });
         check(&metrics, r#"waypost_requests_in_flight{listener="web",route="shop",service="shop"} 0"#);
         check(
             &metrics,
@@ -589,8 +603,8 @@ mod tests {
         for _ in 0..2 {
             route.begin();
         }
-        route.finish(&Method::GET, 200, Duration::from_millis(300), 0, 0);
-        route.finish(&Method::GET, 200, Duration::from_millis(1200), 0, 0);
+        route.finish(&Finished { method: &Method::GET, status: 200, elapsed: Duration::from_millis(300), bytes_in: 0, bytes_out: 0 });
+        route.finish(&Finished { method: &Method::GET, status: 200, elapsed: Duration::from_millis(1200), bytes_in: 0, bytes_out: 0 });
         let bucket = |bound, count| {
             format!(
                 "waypost_request_duration_seconds_bucket{{listener=\"web\",route=\"shop\",service=\"shop\",\
@@ -608,7 +622,7 @@ mod tests {
         let route = metrics.route("web", "shop", "shop");
         for (method, status) in [("BREW", 200), ("PURGE", 200), ("GET", 999), ("GET", 600), ("GET", 99)] {
             route.begin();
-            route.finish(&Method::from_bytes(method.as_bytes()).unwrap(), status, Duration::ZERO, 0, 0);
+            route.finish(&Finished { method: &Method::from_bytes(method.as_bytes()).unwrap(), status, elapsed: Duration::ZERO, bytes_in: 0, bytes_out: 0 });
         }
         let line = |method, status, count| {
             format!(
@@ -625,7 +639,7 @@ mod tests {
         let metrics = Metrics::new();
         let route = metrics.route("web", "chat", "chat");
         route.begin();
-        route.finish_upgrade(&Method::GET, 101, 5, 6);
+        route.finish_upgrade(&Finished { method: &Method::GET, status: 101, elapsed: Duration::ZERO, bytes_in: 5, bytes_out: 6 });
         check(&metrics, r#"waypost_request_duration_seconds_count{listener="web",route="chat",service="chat"} 0"#);
         check(&metrics, r#"waypost_upgrades_total{listener="web",route="chat",service="chat"} 1"#);
         check(&metrics, r#"waypost_requests_in_flight{listener="web",route="chat",service="chat"} 0"#);
@@ -671,7 +685,7 @@ mod tests {
                         let route = metrics.route("web", "shop", "shop");
                         route.begin();
                         assert!(metrics.families.requests_in_flight.cell(&["web", "shop", "shop"]).get() >= 1);
-                        route.finish(&Method::GET, 200, Duration::ZERO, 0, 0);
+                        route.finish(&Finished { method: &Method::GET, status: 200, elapsed: Duration::ZERO, bytes_in: 0, bytes_out: 0 });
                     }
                 });
             }
@@ -743,7 +757,7 @@ mod tests {
     fn every_definition_is_exported_under_its_name() {
         let metrics = Metrics::new();
         let _handles = exercise(&metrics);
-        metrics.route("web", "shop", "shop").finish_upgrade(&Method::GET, 101, 0, 0);
+        metrics.route("web", "shop", "shop").finish_upgrade(&Finished { method: &Method::GET, status: 101, elapsed: Duration::ZERO, bytes_in: 0, bytes_out: 0 });
         for Definition { name, kind, .. } in DEFINITIONS {
             check(&metrics, &format!("# TYPE {name} {kind}"));
             assert!(name.starts_with("waypost_"), "{name}");

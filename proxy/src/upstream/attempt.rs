@@ -71,7 +71,7 @@ pub async fn send(
     }
     let lease = match open(endpoint, wanted, patience.deadline).await {
         Ok(lease) => lease,
-        Err(error) => return Err(unconnected(&error, request)),
+        Err(error) => return Err(unconnected(&error, request, patience)),
     };
     over(lease, request, &terms).await
 }
@@ -103,8 +103,10 @@ async fn open(endpoint: &Endpoint, wanted: Wanted, deadline: Option<Instant>) ->
     })
 }
 
-fn unconnected(error: &ConnectError, request: Request<RequestBody>) -> Failure {
-    Failure { cause: Cause::ConnectFailed, detail: error.to_string(), sent: false, request: Some(request) }
+fn unconnected(error: &ConnectError, request: Request<RequestBody>, patience: Patience) -> Failure {
+    let over = patience.deadline.is_some_and(|deadline| deadline <= Instant::now());
+    let cause = if over { Cause::RequestTimeout } else { Cause::ConnectFailed };
+    Failure { cause, detail: error.to_string(), sent: false, request: Some(request) }
 }
 
 /// What holds for an attempt, whichever connection it goes over.

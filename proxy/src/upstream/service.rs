@@ -39,6 +39,17 @@ pub struct Service {
     available: ArcSwap<Available>,
 }
 
+/// What a service is made of beside its config.
+#[derive(Debug)]
+pub struct Parts<'a> {
+    /// Every endpoint, in file order.
+    pub endpoints: Vec<Arc<Endpoint>>,
+    /// Carried over from the generation before, or new.
+    pub live: Arc<Live>,
+    /// Seals cookies if the config has no secrets.
+    pub process_key: &'a ProcessKey,
+}
+
 /// The state of a service that a reload does not touch.
 #[derive(Debug)]
 pub struct Live {
@@ -56,9 +67,13 @@ pub struct Live {
     pub metrics: Arc<ServiceMetrics>,
 }
 
-/// The endpoints that may take a new client now, and how to choose among them.
+/// The endpoints that may take a new client now: the first tier that has an open one, so backups come last.
 #[derive(Debug)]
-struct Available {
+struct Available(Vec<Tier>);
+
+/// Endpoints of equal rank, never none, and how to choose among them.
+#[derive(Debug)]
+struct Tier {
     endpoints: Vec<Arc<Endpoint>>,
     balancer: Box<dyn Balancer>,
 }
@@ -76,6 +91,7 @@ pub enum Affinity {
 
 impl Live {
     /// The same state with other pins by address, for a service whose `sticky` has changed.
+    #[must_use]
     pub fn with_client_pins(&self, client_pins: Option<Arc<ClientIpPins>>) -> Live {
         Live {
             position: Arc::clone(&self.position),
@@ -112,14 +128,9 @@ pub struct Picked {
 pub struct Admission(Arc<Live>);
 
 impl Service {
-    /// A service over these endpoints; `live` is carried over from the generation before or new.
-    pub fn new(
-        name: Arc<str>,
-        config: config::Service,
-        endpoints: Vec<Arc<Endpoint>>,
-        live: Arc<Live>,
-        process_key: &ProcessKey,
-    ) -> Service {
+    /// A service made of these parts.
+    pub fn new(name: Arc<str>, config: config::Service, parts: Parts<'_>) -> Service {
+        let Parts { endpoints, live, process_key } = parts;
         let by_name =
             endpoints.iter().enumerate().map(|(index, endpoint)| (Arc::clone(&endpoint.name), index)).collect();
         let cookie = match &config.sticky {
@@ -133,7 +144,7 @@ impl Service {
     /// Rebuilds the available set after an endpoint's health or drain mark has changed.
     pub fn refresh(&self) {
         let available = available(&self.endpoints, &self.config, &self.live);
-        self.live.metrics.endpoints_available.set(i64::try_from(available.endpoints.len()).unwrap_or(i64::MAX));
+        self.live.metrics.endpoints_available.set(i64::try_from(available.first().len()).unwrap_or(i64::MAX));
         self.available.store(Arc::new(available));
     }
 
@@ -144,12 +155,12 @@ impl Service {
 
     /// How many endpoints may take a new client now.
     pub fn available_count(&self) -> usize {
-        self.available.load().endpoints.len()
+        self.available.load().first().len()
     }
 
     /// Whether the endpoint may take a new client now.
     pub fn is_available(&self, endpoint: &Arc<Endpoint>) -> bool {
-        self.available.load().endpoints.iter().any(|available| Arc::ptr_eq(available, endpoint))
+        self.available.load().first().iter().any(|available| Arc::ptr_eq(available, endpoint))
     }
 
     /// Counts a request in, unless `max_in_flight` are there already.
@@ -204,17 +215,14 @@ impl Service {
         let available = self.available.load();
         let endpoint = match self.pinned(affinity, tried) {
             Some(endpoint) => endpoint,
-            None => {
-                &available.endpoints
-                    [available.balancer.pick(key, &|index| is_open(&available.endpoints[index], tried))?]
-            }
+            None => available.0.iter().find_map(|tier| tier.pick(key, tried))?,
         };
         Some(Picked { endpoint: Arc::clone(endpoint), in_flight: endpoint.enter() })
     }
 
     /// Whether another attempt would find an endpoint.
     pub fn has_another(&self, tried: &[Arc<Endpoint>]) -> bool {
-        self.available.load().endpoints.iter().any(|endpoint| is_open(endpoint, tried))
+        self.available.load().0.iter().flat_map(|tier| &tier.endpoints).any(|endpoint| is_open(endpoint, tried))
     }
 
     /// The pinned endpoint: it may be draining, but it must be well.
@@ -260,28 +268,48 @@ fn is_open(endpoint: &Arc<Endpoint>, tried: &[Arc<Endpoint>]) -> bool {
     !endpoint.is_full() && !tried.iter().any(|tried| Arc::ptr_eq(&tried.live, &endpoint.live))
 }
 
+impl Available {
+    /// Those whose turn it is while any of them is open.
+    fn first(&self) -> &[Arc<Endpoint>] {
+        self.0.first().map_or(&[], |tier| &tier.endpoints)
+    }
+}
+
+impl Tier {
+    fn pick(&self, key: u64, tried: &[Arc<Endpoint>]) -> Option<&Arc<Endpoint>> {
+        let index = self.balancer.pick(key, &|index| is_open(&self.endpoints[index], tried))?;
+        Some(&self.endpoints[index])
+    }
+}
+
 fn available(endpoints: &[Arc<Endpoint>], config: &config::Service, live: &Live) -> Available {
-    let endpoints = choose_tier(endpoints, config.on_all_down);
     let slot = |endpoint: &Arc<Endpoint>| Slot {
         name: Arc::clone(&endpoint.name),
         weight: endpoint.config.weight,
         load: Arc::clone(&endpoint.live.load),
     };
-    let slots = endpoints.iter().map(slot).collect();
-    Available { balancer: balancer::build(config.balancer, slots, &live.position), endpoints }
+    let tier = |endpoints: Vec<Arc<Endpoint>>| {
+        let slots = endpoints.iter().map(slot).collect();
+        Tier { balancer: balancer::build(config.balancer, slots, &live.position), endpoints }
+    };
+    Available(tiers(endpoints, config.on_all_down).into_iter().map(tier).collect())
 }
 
-/// The first of these that is not empty: what is up; the backups that are up; what nobody has checked yet; and, if
-/// the file says so, all there is.
-fn choose_tier(endpoints: &[Arc<Endpoint>], on_all_down: config::OnAllDown) -> Vec<Arc<Endpoint>> {
+/// What is up, and behind it the backups that are up. If nothing is: what nobody has checked yet, or else, if the file
+/// says so, all there is. What drains or has no weight takes no new clients anywhere.
+fn tiers(endpoints: &[Arc<Endpoint>], on_all_down: config::OnAllDown) -> Vec<Vec<Arc<Endpoint>>> {
+    let open = |endpoint: &Endpoint| !endpoint.is_draining() && endpoint.config.weight > 0;
     let tier = |wanted: &dyn Fn(&Endpoint) -> bool| -> Vec<Arc<Endpoint>> {
-        endpoints.iter().filter(|endpoint| !endpoint.is_draining() && wanted(endpoint)).cloned().collect()
+        endpoints.iter().filter(|endpoint| open(endpoint) && wanted(endpoint)).cloned().collect()
     };
-    let tiers: [&dyn Fn(&Endpoint) -> bool; 4] = [
-        &|endpoint| endpoint.state() == State::Up && !endpoint.config.backup,
-        &|endpoint| endpoint.state() == State::Up,
-        &|endpoint| endpoint.state() == State::Checking,
-        &|_| on_all_down == config::OnAllDown::Open,
-    ];
-    tiers.into_iter().map(tier).find(|tier| !tier.is_empty()).unwrap_or_default()
+    let up = |backup: bool| tier(&|endpoint| endpoint.state() == State::Up && endpoint.config.backup == backup);
+    let mut tiers = vec![up(false), up(true)];
+    if tiers.iter().all(Vec::is_empty) {
+        tiers = vec![tier(&|endpoint| endpoint.state() == State::Checking)];
+    }
+    if tiers.iter().all(Vec::is_empty) && on_all_down == config::OnAllDown::Open {
+        tiers = vec![tier(&|_| true)];
+    }
+    tiers.retain(|tier| !tier.is_empty());
+    tiers
 }

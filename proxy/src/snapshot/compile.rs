@@ -1,0 +1,290 @@
+//! From a config to a snapshot: the only place that turns `waypost_config` into running things.
+//!
+//! Decides what of the generation before is the same thing and lives on. Touches nothing that the one before uses: a
+//! config that is refused half way leaves no trace.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use indexmap::IndexMap;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use waypost_config::service::{Protocol, Sticky};
+use waypost_config::{Config, Route, listener, service as config};
+
+use super::{ListenerTls, ListenerView, RouteView, Snapshot};
+use crate::middleware::{BuildError, Chain};
+use crate::router::{RouteError, Router};
+use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::metrics::Metrics;
+use crate::tls::{self, CertificateStore, TlsError};
+use crate::upstream::connect::{Target, TargetTls};
+use crate::upstream::endpoint::{self, Endpoint};
+use crate::upstream::health::Health;
+use crate::upstream::retry_budget::RetryBudget;
+use crate::upstream::sticky::{ClientIpPins, ProcessKey};
+use crate::upstream::{Pool, Service, service};
+
+/// Why a config that reads well cannot be run.
+#[derive(Debug, thiserror::Error)]
+pub enum CompileError {
+    /// A route's conditions.
+    #[error("listener `{listener}`, {source}")]
+    Route {
+        /// The listener whose router it was for.
+        listener: String,
+        /// The route and what is wrong with it.
+        source: RouteError,
+    },
+    /// A route's middlewares.
+    #[error("route `{route}`: {source}")]
+    Middleware {
+        /// The route.
+        route: String,
+        /// What is wrong.
+        source: BuildError,
+    },
+    /// Certificates or TLS settings.
+    #[error("{place}: {source}")]
+    Tls {
+        /// The listener or service.
+        place: String,
+        /// What is wrong.
+        source: TlsError,
+    },
+    /// A name that leads nowhere.
+    #[error("route `{route}`: there is no service `{service}`")]
+    NoService {
+        /// The route.
+        route: String,
+        /// The name.
+        service: String,
+    },
+    /// The access log cannot be opened.
+    #[error("access log: {0}")]
+    AccessLog(io::Error),
+}
+
+/// What lives as long as the process and every generation is built with.
+#[derive(Debug, Clone)]
+pub struct Ground {
+    /// The books.
+    pub metrics: Arc<Metrics>,
+    /// Seals the cookies of services without secrets.
+    pub process_key: ProcessKey,
+    /// Threads that carry requests; each has its own shard of every pool.
+    pub workers: usize,
+}
+
+/// The generation before, if there was one.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Before<'a> {
+    /// From which living state is carried over.
+    pub snapshot: Option<&'a Snapshot>,
+    /// Files that have changed since it was built: what was read from them is read again.
+    pub stale: &'a [PathBuf],
+}
+
+/// Builds the next generation.
+pub fn compile(config: Config, before: Before<'_>, ground: &Ground) -> Result<Snapshot, CompileError> {
+    let compiler = Compiler { config: &config, before, ground };
+    let services = compiler.services()?;
+    let listeners = compiler.listeners(&services)?;
+    let access_log = compiler.access_log()?;
+    let retired = compiler.retired();
+    let generation = before.snapshot.map_or(1, |before| before.generation + 1);
+    Ok(Snapshot { generation, config, listeners, retired, services, access_log })
+}
+
+type Services = IndexMap<Arc<str>, Arc<Service>>;
+type Listeners = HashMap<Arc<str>, Arc<ListenerView>>;
+
+struct Compiler<'a> {
+    config: &'a Config,
+    before: Before<'a>,
+    ground: &'a Ground,
+}
+
+impl Compiler<'_> {
+    fn services(&self) -> Result<Services, CompileError> {
+        let compile = |(name, service): (&String, &config::Service)| {
+            let name: Arc<str> = name.as_str().into();
+            Ok((Arc::clone(&name), Arc::new(self.service(name, service)?)))
+        };
+        self.config.services.iter().map(compile).collect()
+    }
+
+    fn service(&self, name: Arc<str>, config: &config::Service) -> Result<Service, CompileError> {
+        let wrong = |source| CompileError::Tls { place: format!("service `{name}`"), source };
+        let before = self.before.snapshot.and_then(|before| before.services.get(&name));
+        let targets = targets(config).map_err(wrong)?;
+        let members = config.endpoints.iter().zip(targets);
+        let endpoints = members.map(|(endpoint, target)| {
+            let (metrics, workers) = (|| self.ground.metrics.endpoint(&name, &endpoint.name), self.ground.workers);
+            let same = before.and_then(|before| Predecessor::of(before, endpoint));
+            let live = same.as_ref().map_or_else(|| Arc::new(new_live(config, metrics())), Predecessor::live);
+            let pool = same.and_then(|same| same.pool(config)).unwrap_or_else(|| Pool::new(workers, &config.pool));
+            Arc::new(Endpoint { name: endpoint.name.as_str().into(), config: endpoint.clone(), target, live, pool })
+        });
+        let endpoints = endpoints.collect();
+        let live = self.service_live(&name, config, before);
+        Ok(Service::new(name, config.clone(), service::Parts { endpoints, live, process_key: &self.ground.process_key }))
+    }
+
+    fn service_live(&self, name: &str, config: &config::Service, before: Option<&Arc<Service>>) -> Arc<service::Live> {
+        match before {
+            None => Arc::new(service::Live {
+                position: Arc::default(),
+                budget: Arc::new(RetryBudget::new(&config.retry.budget)),
+                since: Instant::now(),
+                client_pins: client_pins(config),
+                in_flight: Arc::default(),
+                metrics: self.ground.metrics.service(name),
+            }),
+            Some(before) if before.config.sticky == config.sticky => Arc::clone(&before.live),
+            Some(before) => Arc::new(before.live.with_client_pins(client_pins(config))),
+        }
+    }
+
+    fn listeners(&self, services: &Services) -> Result<Listeners, CompileError> {
+        let first_tls = self.config.listeners.values().find(|listener| listener.tls.is_some());
+        let https_port = first_tls.map(|listener| listener.address.port());
+        let compile = |(name, listener): (&String, &listener::Listener)| {
+            let (router, routes) = self.routes(name, services)?;
+            let view = ListenerView {
+                name: name.as_str().into(),
+                config: listener.clone(),
+                tls: self.listener_tls(name, listener)?,
+                unrouted: self.ground.metrics.route(name, "", ""),
+                https_port: if listener.redirect_https { https_port } else { None },
+                router,
+                routes,
+            };
+            Ok((Arc::clone(&view.name), Arc::new(view)))
+        };
+        self.config.listeners.iter().map(compile).collect()
+    }
+
+    /// While a listener's settings are as before, its store is kept, and with it the session tickets; renewed pairs
+    /// reach it through [`CertificateStore::refresh`], which keeps the old one of a half-renewed pair.
+    fn listener_tls(&self, name: &str, listener: &listener::Listener) -> Result<Option<ListenerTls>, CompileError> {
+        let wrong = |source| CompileError::Tls { place: format!("listener `{name}`"), source };
+        let Some(config) = &listener.tls else { return Ok(None) };
+        let fresh = config.client_auth.as_ref().is_none_or(|auth| !self.before.stale.contains(&auth.ca));
+        let before = self.before.snapshot.and_then(|before| before.listeners.get(name));
+        let unchanged = before.filter(|before| fresh && before.config.tls.as_ref() == Some(config));
+        if let Some(tls) = unchanged.and_then(|before| before.tls.clone()) {
+            return Ok(Some(tls));
+        }
+        let store = CertificateStore::load(&config.certificates).map_err(wrong)?;
+        let config = tls::server_config(config, Arc::clone(&store)).map_err(wrong)?;
+        Ok(Some(ListenerTls { store, config }))
+    }
+
+    fn routes(&self, listener: &str, services: &Services) -> Result<(Router, Vec<Arc<RouteView>>), CompileError> {
+        let applies = |route: &Route| route.listeners.is_empty() || route.listeners.iter().any(|name| name == listener);
+        let applying: Vec<_> = self.config.routes.iter().filter(|(_, route)| applies(route)).collect();
+        let router = Router::new(applying.iter().map(|(_, route)| *route).enumerate())
+            .map_err(|source| CompileError::Route { listener: listener.to_owned(), source })?;
+        let compile = |(name, route): &(&String, &Route)| {
+            let metrics = self.ground.metrics.route(listener, name, &route.service);
+            let (chain, service) = (self.chain(name, route)?, service_of(name, route, services)?);
+            let timeout = route.timeouts.request.map(|limit| limit.0);
+            Ok(Arc::new(RouteView { name: name.as_str().into(), chain, service, timeout, metrics }))
+        };
+        Ok((router, applying.iter().map(compile).collect::<Result<_, _>>()?))
+    }
+
+    fn chain(&self, name: &str, route: &Route) -> Result<Chain, CompileError> {
+        Chain::build(&route.middlewares, &self.config.middlewares)
+            .map_err(|source| CompileError::Middleware { route: name.to_owned(), source })
+    }
+
+    fn access_log(&self) -> Result<Option<AccessLog>, CompileError> {
+        let Some(wanted) = &self.config.telemetry.access_log else { return Ok(None) };
+        let same = |before: &&Snapshot| before.config.telemetry.access_log.as_ref() == Some(wanted);
+        match self.before.snapshot.filter(same).and_then(|before| before.access_log.clone()) {
+            Some(log) => Ok(Some(log)),
+            None => AccessLog::open(wanted, &self.ground.metrics).map(Some).map_err(CompileError::AccessLog),
+        }
+    }
+
+    fn retired(&self) -> Listeners {
+        let before = self.before.snapshot.into_iter().flat_map(|before| &before.listeners);
+        let gone = before.filter(|(name, _)| !self.config.listeners.contains_key(&***name));
+        gone.map(|(name, view)| (Arc::clone(name), Arc::clone(view))).collect()
+    }
+}
+
+fn service_of(name: &str, route: &Route, services: &Services) -> Result<Arc<Service>, CompileError> {
+    let missing = || CompileError::NoService { route: name.to_owned(), service: route.service.clone() };
+    services.get(route.service.as_str()).cloned().ok_or_else(missing)
+}
+
+fn client_pins(config: &config::Service) -> Option<Arc<ClientIpPins>> {
+    match &config.sticky {
+        Some(Sticky::ClientIp(sticky)) => Some(Arc::new(ClientIpPins::new(sticky.client_ip.0))),
+        _ => None,
+    }
+}
+
+/// Where each endpoint is. TLS files are read once per service, and only if an endpoint needs them.
+fn targets(config: &config::Service) -> Result<Vec<Target>, TlsError> {
+    let settings = if config.endpoints.iter().any(|endpoint| endpoint.url.tls) {
+        let any = tls::client_config(&config.tls, config.protocol)?;
+        Some((any, tls::client_config(&config.tls, Protocol::Http1)?))
+    } else {
+        None
+    };
+    let target = |endpoint: &config::Endpoint| {
+        let tls = match settings.clone().filter(|_| endpoint.url.tls) {
+            Some((any, http1)) => {
+                let server_name = tls::server_name(&config.tls, &endpoint.url.host)?;
+                Some(TargetTls { any, http1, server_name })
+            }
+            None => None,
+        };
+        let connect_timeout = config.timeouts.connect.0;
+        Ok(Target { url: endpoint.url.clone(), tls, protocol: config.protocol, connect_timeout })
+    };
+    config.endpoints.iter().map(target).collect()
+}
+
+/// The same endpoint in the generation before: the same name at the same URL.
+struct Predecessor<'a> {
+    service: &'a Service,
+    endpoint: &'a Endpoint,
+}
+
+impl<'a> Predecessor<'a> {
+    fn of(service: &'a Service, endpoint: &config::Endpoint) -> Option<Predecessor<'a>> {
+        let before = service.endpoint(&endpoint.name)?;
+        (before.config.url == endpoint.url).then_some(Predecessor { service, endpoint: before })
+    }
+
+    /// Its health and load go on.
+    fn live(&self) -> Arc<endpoint::Live> {
+        Arc::clone(&self.endpoint.live)
+    }
+
+    /// Its idle connections go on while what they were opened with is the same.
+    fn pool(&self, config: &config::Service) -> Option<Arc<Pool>> {
+        let before = &self.service.config;
+        let same = before.tls == config.tls && before.protocol == config.protocol && before.pool == config.pool;
+        same.then(|| Arc::clone(&self.endpoint.pool))
+    }
+}
+
+fn new_live(config: &config::Service, metrics: Arc<crate::telemetry::metrics::EndpointMetrics>) -> endpoint::Live {
+    endpoint::Live {
+        load: Arc::default(),
+        health: Arc::new(Health::new(config.health_check.as_ref())),
+        drained: false.into(),
+        suspect: Arc::new(Notify::new()),
+        removed: CancellationToken::new(),
+        metrics,
+    }
+}
