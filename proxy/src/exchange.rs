@@ -44,26 +44,31 @@ pub struct Exchange {
     cause: Option<Cause>,
     head_after: Option<Duration>,
     complete: bool,
-    upgraded: Option<RouteBooks>,
+    upgraded: bool,
     tunnel_bytes_in: u64,
 }
 
-/// What an upgraded connection keeps of its route. It may outlive many generations, and must not keep alive what they
-/// have removed.
-#[derive(Debug)]
-struct RouteBooks {
-    route: Arc<str>,
-    service: Arc<str>,
-    metrics: Arc<RouteMetrics>,
-}
-
-/// Where an exchange is written down; of its generation no more is kept, for a tunnel may outlive many.
+/// Where an exchange is written down. Of its generation no more is kept: an upgraded connection may outlive many, and
+/// must not keep alive what they have removed.
 #[derive(Debug)]
 pub struct Books {
-    /// Metrics of requests without a route.
-    pub unrouted: Arc<RouteMetrics>,
-    /// The access log, if there is one.
-    pub access_log: Option<AccessLog>,
+    /// Of requests without a route, until there is one.
+    metrics: Arc<RouteMetrics>,
+    access_log: Option<AccessLog>,
+    route: Option<RouteNames>,
+}
+
+#[derive(Debug)]
+struct RouteNames {
+    route: Arc<str>,
+    service: Arc<str>,
+}
+
+impl Books {
+    /// For a request that has no route yet.
+    pub fn new(unrouted: &Arc<RouteMetrics>, access_log: Option<&AccessLog>) -> Books {
+        Books { metrics: Arc::clone(unrouted), access_log: access_log.cloned(), route: None }
+    }
 }
 
 /// What the client asked for, as it was sent; kept for the access log.
@@ -101,7 +106,7 @@ impl Exchange {
             cause: None,
             head_after: None,
             complete: false,
-            upgraded: None,
+            upgraded: false,
             tunnel_bytes_in: 0,
         })
     }
@@ -109,6 +114,9 @@ impl Exchange {
     /// The route is known.
     pub fn routed(&mut self, route: &Arc<RouteView>) {
         route.metrics.begin();
+        let (name, service) = (Arc::clone(&route.name), Arc::clone(&route.service.name));
+        self.books.route = Some(RouteNames { route: name, service });
+        self.books.metrics = Arc::clone(&route.metrics);
         self.route = Some(Arc::clone(route));
     }
 
@@ -149,11 +157,8 @@ impl Exchange {
 
     /// It became a connection of its own; bytes counted from now on are the tunnel's. The route is let go of.
     pub fn upgraded(&mut self) {
-        self.upgraded = self.route.take().map(|route| RouteBooks {
-            route: Arc::clone(&route.name),
-            service: Arc::clone(&route.service.name),
-            metrics: Arc::clone(&route.metrics),
-        });
+        self.route = None;
+        self.upgraded = true;
     }
 
     /// What a tunnel has carried.
@@ -172,23 +177,6 @@ impl Exchange {
         self.complete = complete;
     }
 
-    fn metrics(&self) -> &RouteMetrics {
-        match (&self.route, &self.upgraded) {
-            (Some(route), _) => &route.metrics,
-            (None, Some(route)) => &route.metrics,
-            (None, None) => &self.books.unrouted,
-        }
-    }
-
-    /// Of the route and its service.
-    fn names(&self) -> Option<(Arc<str>, Arc<str>)> {
-        match (&self.route, &self.upgraded) {
-            (Some(route), _) => Some((Arc::clone(&route.name), Arc::clone(&route.service.name))),
-            (None, Some(route)) => Some((Arc::clone(&route.route), Arc::clone(&route.service))),
-            (None, None) => None,
-        }
-    }
-
     fn bytes_in(&self) -> u64 {
         self.upload.as_ref().map_or(self.tunnel_bytes_in, |upload| upload.received())
     }
@@ -199,8 +187,8 @@ impl Exchange {
     }
 
     fn count(&self, elapsed: Duration) {
-        let metrics = self.metrics();
-        if self.route.is_none() && self.upgraded.is_none() {
+        let metrics = &self.books.metrics;
+        if self.books.route.is_none() {
             metrics.begin();
         }
         let request = Finished {
@@ -210,7 +198,7 @@ impl Exchange {
             bytes_in: self.bytes_in(),
             bytes_out: self.bytes_out,
         };
-        if self.upgraded.is_some() {
+        if self.upgraded {
             metrics.finish_upgrade(&request);
         } else {
             metrics.finish(&request);
@@ -223,8 +211,7 @@ impl Exchange {
     fn log(&mut self, elapsed: Duration) {
         let Some(log) = self.books.access_log.take() else { return };
         let attempts = std::mem::take(&mut self.attempts);
-        let upgraded = self.upgraded.is_some();
-        let (route, service) = self.names().unzip();
+        let (route, service) = self.books.route.take().map(|names| (names.route, names.service)).unzip();
         log.record(Record {
             time: SystemTime::now() - elapsed,
             listener: Arc::clone(&self.context.listener),
@@ -248,7 +235,7 @@ impl Exchange {
             request_id: self.context.request_id.clone(),
             user_agent: self.request.user_agent.take(),
             referer: self.request.referer.take(),
-            upgraded,
+            upgraded: self.upgraded,
         });
     }
 }
@@ -258,7 +245,7 @@ impl Drop for Exchange {
         let elapsed = self.context.started.elapsed();
         self.count(elapsed);
         self.log(elapsed);
-        if let (true, Some(lease)) = (self.complete && self.upgraded.is_none(), self.lease.take()) {
+        if let (true, Some(lease)) = (self.complete && !self.upgraded, self.lease.take()) {
             lease.release();
         }
         self.downstream.activity.end();

@@ -48,7 +48,7 @@ pub async fn handle(
     let checked = framing::check(&mut head, &listener.config.limits);
     let host = framing::host(&head);
     let context = RequestContext::identify(downstream, &head, host, &listener.config.trusted_proxies);
-    let books = Books { unrouted: Arc::clone(&listener.unrouted), access_log: snapshot.access_log.clone() };
+    let books = Books::new(&listener.unrouted, snapshot.access_log.as_ref());
     drop(snapshot);
     let mut exchange = Exchange::begin(books, downstream, &head, context);
     let passed = match checked {

@@ -26,10 +26,13 @@ mod reload_removed_endpoint;
 mod reload_triggers;
 mod reload_under_load;
 
+mod access_log;
+mod admin;
 mod grpc;
 mod http2;
 mod limits;
 mod pool;
 mod proxy_protocol;
 mod streaming;
+mod tls;
 mod websocket;

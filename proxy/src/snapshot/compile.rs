@@ -131,7 +131,11 @@ impl Compiler<'_> {
         });
         let endpoints = endpoints.collect();
         let live = self.service_live(&name, config, before);
-        Ok(Service::new(name, config.clone(), service::Parts { endpoints, live, process_key: &self.ground.process_key }))
+        Ok(Service::new(
+            name,
+            config.clone(),
+            service::Parts { endpoints, live, process_key: &self.ground.process_key },
+        ))
     }
 
     fn service_live(&self, name: &str, config: &config::Service, before: Option<&Arc<Service>>) -> Arc<service::Live> {
