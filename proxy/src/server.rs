@@ -399,7 +399,7 @@ fn warn_of_lost_pins(config: &waypost_config::Config) {
 
 /// Carries out orders one after another; those that came meanwhile are one.
 async fn obey(process: Arc<Process>, mut inbox: mpsc::UnboundedReceiver<Order>, files: Vec<PathBuf>) {
-    let watcher = watch(&process, files);
+    let watcher = watch(&process, &files);
     while let Some(first) = inbox.recv().await {
         let mut orders = vec![first];
         while let Ok(order) = inbox.try_recv() {
@@ -427,14 +427,14 @@ async fn obey(process: Arc<Process>, mut inbox: mpsc::UnboundedReceiver<Order>, 
     }
 }
 
-fn watch(process: &Arc<Process>, files: Vec<PathBuf>) -> Option<Watcher> {
+fn watch(process: &Arc<Process>, files: &[PathBuf]) -> Option<Watcher> {
     let told = Arc::downgrade(process);
     let on_change = move |Change { paths }: Change| {
         if let Some(process) = told.upgrade() {
             process.order(Order { changed: paths, answer: None });
         }
     };
-    match Watcher::new(watched(process.reloader.path(), &files), on_change) {
+    match Watcher::new(watched(process.reloader.path(), files), on_change) {
         Ok(watcher) => Some(watcher),
         Err(error) => {
             tracing::error!(%error, "files are not watched; SIGHUP and the admin API still reload");
