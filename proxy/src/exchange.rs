@@ -141,6 +141,7 @@ impl Exchange {
     /// It became a connection of its own; bytes counted from now on are the tunnel's.
     pub fn upgraded(&mut self) {
         self.upgraded = true;
+        self.downstream.activity.tunnel_begun();
     }
 
     /// What a tunnel has carried.
@@ -232,6 +233,9 @@ impl Drop for Exchange {
         self.log(elapsed);
         if let (true, Some(lease)) = (self.complete && !self.upgraded, self.lease.take()) {
             lease.release();
+        }
+        if self.upgraded {
+            self.downstream.activity.tunnel_ended();
         }
         self.downstream.activity.end();
     }

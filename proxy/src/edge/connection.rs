@@ -220,6 +220,7 @@ async fn speak_http1(socket: Socket, handler: Handler, gate: &Gate, timeouts: &T
     let downstream = Arc::clone(&handler.downstream);
     let mut connection = http1_builder(limits).serve_connection(TokioIo::new(socket), handler).with_upgrades();
     let mut watch = std::pin::pin!(sleep(timeouts.header.0.min(timeouts.idle.0)));
+    let _busy = downstream.lifecycle.busy.token();
     let mut leaving = Leaving::No;
     let end = loop {
         let staying = leaving == Leaving::No;
@@ -323,12 +324,22 @@ async fn speak_http2(socket: Socket, handler: Handler, gate: &Gate, timeouts: &T
     let downstream = Arc::clone(&handler.downstream);
     let mut connection = std::pin::pin!(http2_builder(limits).serve_connection(TokioIo::new(socket), handler));
     let mut watch = std::pin::pin!(sleep(timeouts.idle.0));
+    let mut busy = Some(downstream.lifecycle.busy.token());
     let mut leaving = false;
     let end = loop {
+        let staying = !leaving;
+        let speaking = poll_fn(|cx| {
+            let ended = connection.as_mut().poll(cx);
+            if !staying && downstream.activity.is_tunnels_only() {
+                // Tunnels are told to end when nobody is busy any more, and this connection ends with its last one.
+                busy = None;
+            }
+            ended
+        });
         tokio::select! {
             biased;
-            ended = connection.as_mut() => break ended,
-            () = gate.closing.cancelled(), if !leaving => {
+            ended = speaking => break ended,
+            () = gate.closing.cancelled(), if staying => {
                 leaving = true;
                 connection.as_mut().graceful_shutdown();
             }
