@@ -81,6 +81,7 @@ impl Conversation {
         let socket = TokioIo::new(socket.keep_back());
         let mut connection = http1_builder(&limits).serve_connection(socket, handler).with_upgrades();
         let mut watch = std::pin::pin!(sleep(timeouts.header.0.min(timeouts.idle.0)));
+        let _busy = downstream.lifecycle.busy.token();
         let mut leaving = Leaving::No;
         let last_word = loop {
             let staying = leaving == Leaving::No;
@@ -129,16 +130,26 @@ impl Conversation {
         let mut connection = std::pin::pin!(http2_builder(&limits).serve_connection(TokioIo::new(socket), handler));
         let idle = timeouts.idle.0;
         let mut watch = std::pin::pin!(sleep(idle));
+        let mut busy = Some(downstream.lifecycle.busy.token());
         let mut leaving = false;
         loop {
+            let staying = !leaving;
+            let speaking = poll_fn(|cx| {
+                let ended = connection.as_mut().poll(cx);
+                if !staying && downstream.activity.is_tunnels_only() {
+                    // Tunnels are told to end when nobody is busy any more, and this connection ends with its last one.
+                    busy = None;
+                }
+                ended
+            });
             tokio::select! {
                 biased;
-                ended = connection.as_mut() => {
+                ended = speaking => {
                     // HTTP/2 says its own reason, in a GOAWAY.
                     let _ = count_end(&gate, ended);
                     return;
                 }
-                () = gate.closing.cancelled(), if !leaving => {
+                () = gate.closing.cancelled(), if staying => {
                     leaving = true;
                     connection.as_mut().graceful_shutdown();
                 }
