@@ -16,7 +16,7 @@ use anyhow::{Context, ensure};
 use tokio::signal::unix::{SignalKind, signal};
 use upstream_mock::{Fleet, FleetOptions};
 
-use crate::server::{Options, Waypost};
+use crate::server::{Options, StartError, Waypost};
 use crate::telemetry::logging::Logging;
 use crate::tls::self_signed;
 use folder::Folder;
@@ -84,10 +84,7 @@ impl Demo {
         let certificate = self_signed(["localhost", "127.0.0.1"])?;
         folder.write("cert.pem", &certificate.cert_pem)?;
         folder.write("cert.key", &certificate.key_pem)?;
-        let [web, secure, admin] = ports([8080, 8443, 9900])?;
-        folder.write(CONFIG, &config(&fleet, [web, secure, admin]))?;
-        let options = Options { config: folder.path(CONFIG), ..Options::default() };
-        let waypost = Waypost::start(options).await?;
+        let (waypost, [web, secure, admin]) = serve(&fleet, &folder).await?;
         all_checked(&waypost).await?;
         Ok(Demo { fleet, waypost, folder, web, secure, admin, control })
     }
@@ -123,6 +120,25 @@ Ctrl-C ends it. The log follows.
         )
     }
 }
+
+/// Starts Waypost on ports that are free, and says which.
+async fn serve(fleet: &Fleet, folder: &Folder) -> anyhow::Result<(Waypost, [SocketAddr; 3])> {
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        let addresses = ports([8080, 8443, 9900])?;
+        folder.write(CONFIG, &config(fleet, addresses))?;
+        match Waypost::start(Options { config: folder.path(CONFIG), ..Options::default() }).await {
+            Ok(waypost) => return Ok((waypost, addresses)),
+            // Somebody else took a port since we looked.
+            Err(StartError::Bind(_) | StartError::Admin(..)) if attempts < ATTEMPTS => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// More than one is rare; without an end it would hide an address that can never be opened.
+const ATTEMPTS: usize = 5;
 
 /// Returns when no endpoint waits for its first probe any more: only then are shares even.
 async fn all_checked(waypost: &Waypost) -> anyhow::Result<()> {

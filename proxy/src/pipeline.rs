@@ -24,6 +24,13 @@ use crate::upstream::service::Affinity;
 use crate::upstream::sticky::ClientConnection;
 use crate::{forwarding, framing};
 
+/// A request, taken apart.
+struct Asked {
+    head: request::Parts,
+    body: Incoming,
+    upgrade: Option<Upgrade>,
+}
+
 /// What goes back to the client, before it is known how its body ends.
 enum Passed {
     /// Made by us.
@@ -52,7 +59,7 @@ pub async fn handle(
     drop(snapshot);
     let mut exchange = Exchange::begin(books, downstream, &head, context);
     let passed = match checked {
-        Ok(()) => pass(&listener, &mut exchange, head, body, upgrade).await,
+        Ok(()) => pass(&listener, &mut exchange, Asked { head, body, upgrade }).await,
         Err(cause) => Err(cause),
     };
     match passed {
@@ -68,13 +75,8 @@ pub async fn handle(
 }
 
 /// From the head to the endpoint's answer, or to the reason why there is none.
-async fn pass(
-    listener: &ListenerView,
-    exchange: &mut Exchange,
-    mut head: request::Parts,
-    body: Incoming,
-    upgrade: Option<Upgrade>,
-) -> Result<Passed, Cause> {
+async fn pass(listener: &ListenerView, exchange: &mut Exchange, asked: Asked) -> Result<Passed, Cause> {
+    let Asked { mut head, body, upgrade } = asked;
     framing::covered(&exchange.downstream, &head, &exchange.context)?;
     framing::normalise_target(&mut head)?;
     forwarding::distrust(&mut head.headers, &exchange.context);

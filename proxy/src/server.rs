@@ -3,9 +3,11 @@
 //! Owns the running [`Waypost`], in a process of its own (through [`run`], under Pingora's server) or inside another
 //! program, as in tests and the demo. Decides nothing that has a room of its own.
 
-mod monitors;
-mod operator;
 mod process;
+mod tasks;
+mod monitors;
+mod certificates;
+mod operator;
 
 use std::collections::HashMap;
 use std::io;
@@ -20,7 +22,7 @@ use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
-use waypost_config::watch::{Change, Watcher};
+use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, Auth};
 use crate::drain::{Lifecycle, Phase, Tunnels};
@@ -28,10 +30,11 @@ use crate::edge::{BindError, Edge, Shared};
 use crate::handover::{self, Inherited, Offer};
 use crate::reload::{self, Refusal, Reloader, Report};
 use crate::telemetry::logging::Logging;
-use crate::telemetry::metrics::{CertificateMetrics, Metrics};
-use crate::tls::PairChange;
+use crate::telemetry::metrics::Metrics;
+use certificates::Certificates;
 use monitors::Monitors;
 pub use process::{Succession, run};
+use tasks::Order;
 
 /// What to run.
 #[derive(Debug, Default)]
@@ -74,7 +77,6 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Waypost {
     process: Arc<Process>,
-    admin: Option<SocketAddr>,
     tasks: Mutex<JoinSet<()>>,
 }
 
@@ -86,28 +88,27 @@ struct Process {
     reloader: Arc<Reloader>,
     monitors: Monitors,
     orders: mpsc::UnboundedSender<Order>,
-    certificates: Mutex<Vec<Arc<CertificateMetrics>>>,
+    certificates: Certificates,
+    admin: Option<Admin>,
+    /// Cancelled when a new process has taken over.
+    superseded: CancellationToken,
     logging: Option<Logging>,
 }
 
-/// A reason to read the file again.
-#[derive(Debug, Default)]
-struct Order {
-    /// Files that have changed, if that is the reason.
-    changed: Vec<PathBuf>,
-    /// Who wants to know what came of it.
-    answer: Option<oneshot::Sender<Result<Report, Arc<Refusal>>>>,
+/// The socket of the admin address.
+#[derive(Debug)]
+struct Admin {
+    /// As the file has it; port 0 stays 0 here.
+    wanted: SocketAddr,
+    socket: Arc<std::net::TcpListener>,
 }
-
-/// How often idle connections are looked through.
-const SWEEP: Duration = Duration::from_secs(5);
 
 impl Waypost {
     /// Reads the config, opens its listeners and serves. Runs on the current tokio runtime, and on worker threads of
     /// its own.
     pub async fn start(options: Options) -> Result<Waypost, StartError> {
         let Options { config, mut inherited, logging } = options;
-        match Waypost::begin(&config, inherited.as_mut(), logging).await {
+        match Waypost::begin(&config, inherited.as_mut(), logging) {
             Ok(waypost) => {
                 if let Some(inherited) = inherited {
                     inherited.ready().await?;
@@ -125,9 +126,9 @@ impl Waypost {
         }
     }
 
-    async fn begin(
+    fn begin(
         config: &Path,
-        inherited: Option<&mut Inherited>,
+        mut inherited: Option<&mut Inherited>,
         logging: Option<Logging>,
     ) -> Result<Waypost, StartError> {
         let metrics = Metrics::new();
@@ -138,7 +139,7 @@ impl Waypost {
         let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
         let shared = Shared { snapshot, metrics, lifecycle: Lifecycle::new() };
         let edge = Arc::new(Edge::start(&shared, workers)?);
-        let admin = admin_socket(settings.as_ref())?;
+        let admin = settings.as_ref().map(|settings| admin_socket(settings, inherited.as_deref_mut())).transpose()?;
         let reloader = Reloader::new(config.to_owned(), loaded.text, shared.clone(), ground, Arc::clone(&edge));
         open(&reloader, inherited)?;
         let (orders, inbox) = mpsc::unbounded_channel();
@@ -148,41 +149,37 @@ impl Waypost {
             reloader: Arc::new(reloader),
             monitors: Monitors::default(),
             orders,
-            certificates: Mutex::default(),
+            certificates: Certificates::default(),
+            admin,
+            superseded: CancellationToken::new(),
             logging,
         });
         process.follow();
         process.shared.lifecycle.enter(Phase::Running);
-        let waypost = Waypost {
-            admin: admin.as_ref().and_then(|socket| socket.local_addr().ok()),
-            process,
-            tasks: Mutex::default(),
-        };
-        waypost.spawn(inbox, loaded.files, admin, Auth::new(settings.and_then(|settings| settings.token)));
+        let waypost = Waypost { process, tasks: Mutex::default() };
+        waypost.spawn(inbox, loaded.files);
+        waypost.serve_admin(Auth::new(settings.and_then(|settings| settings.token)))?;
         Ok(waypost)
     }
 
-    fn spawn(
-        &self,
-        inbox: mpsc::UnboundedReceiver<Order>,
-        files: Vec<PathBuf>,
-        admin: Option<TcpListener>,
-        auth: Auth,
-    ) {
-        let mut tasks = self.tasks.lock();
-        tasks.spawn(obey(Arc::clone(&self.process), inbox, files));
-        tasks.spawn(sweep(Arc::clone(&self.process)));
-        if let Some(socket) = admin {
-            let lifecycle = Arc::clone(&self.process.shared.lifecycle);
-            let router = admin::router(Arc::clone(&self.process) as _, auth);
-            tasks.spawn(async move {
-                // It answers `/ready` until the very end, so that whoever asks learns that we are draining.
-                let end = async move { lifecycle.reached(Phase::Stopped).await };
-                if let Err(error) = admin::serve(socket, router, end).await {
-                    tracing::error!(%error, "admin has failed");
-                }
-            });
-        }
+    fn spawn(&self, inbox: mpsc::UnboundedReceiver<Order>, files: Vec<PathBuf>) {
+        let mut running = self.tasks.lock();
+        running.spawn(tasks::obey(Arc::clone(&self.process), inbox, files));
+        running.spawn(tasks::sweep(Arc::clone(&self.process)));
+    }
+
+    fn serve_admin(&self, auth: Auth) -> Result<(), StartError> {
+        let Some(admin) = &self.process.admin else { return Ok(()) };
+        let socket = admin.socket.try_clone().and_then(TcpListener::from_std);
+        let socket = socket.map_err(|error| StartError::Admin(admin.wanted, error))?;
+        let router = admin::router(Arc::clone(&self.process) as _, auth);
+        let process = Arc::clone(&self.process);
+        self.tasks.lock().spawn(async move {
+            if let Err(error) = admin::serve(socket, router, process.no_longer_asked()).await {
+                tracing::error!(%error, "admin has failed");
+            }
+        });
+        Ok(())
     }
 
     /// Lets a new process ask for the listening sockets.
@@ -190,7 +187,7 @@ impl Waypost {
         let config = &self.process.shared.snapshot.load().config;
         let Some(path) = config.server.upgrade_socket.clone() else { return Ok(()) };
         let offer = Offer::listen(&path).map_err(|error| StartError::UpgradeSocket(path, error))?;
-        self.tasks.lock().spawn(hand_over(Arc::clone(&self.process), offer));
+        self.tasks.lock().spawn(tasks::hand_over(Arc::clone(&self.process), offer));
         Ok(())
     }
 
@@ -206,7 +203,7 @@ impl Waypost {
 
     /// Where admin is open.
     pub fn admin_address(&self) -> Option<SocketAddr> {
-        self.admin
+        self.process.admin.as_ref()?.socket.local_addr().ok()
     }
 
     /// The books.
@@ -275,6 +272,22 @@ impl Process {
         }
     }
 
+    /// Returns when admin is to close: at the very end, so that whoever asks `/ready` learns that we drain; or when a
+    /// new process answers in our place.
+    async fn no_longer_asked(self: Arc<Process>) {
+        tokio::select! {
+            () = self.shared.lifecycle.reached(Phase::Stopped) => {}
+            () = self.superseded.cancelled() => {}
+        }
+    }
+
+    /// Everything that a new process may take over, by key.
+    fn sockets(&self) -> Vec<(String, Arc<std::net::TcpListener>)> {
+        let mut sockets = self.edge.sockets();
+        sockets.extend(self.admin.iter().map(|admin| (admin_key(admin.wanted), Arc::clone(&admin.socket))));
+        sockets
+    }
+
     fn order(&self, order: Order) {
         // Nobody obeys any more once the process stops.
         let _ = self.orders.send(order);
@@ -283,40 +296,10 @@ impl Process {
     /// Brings to the published snapshot what lives beside it.
     fn follow(&self) {
         self.monitors.follow(&self.shared.snapshot);
-        self.show_certificates();
+        self.certificates.show(&self.shared.snapshot.load(), &self.shared.metrics);
         if let Some(logging) = &self.logging {
             logging.apply(&self.shared.snapshot.load().config.telemetry.log);
         }
-    }
-
-    fn show_certificates(&self) {
-        let snapshot = self.shared.snapshot.load();
-        let mut shown = Vec::new();
-        for (listener, store) in snapshot.certificate_stores() {
-            for certificate in store.certificates() {
-                let metrics = self.shared.metrics.certificate(listener, &certificate.subject, &certificate.serial);
-                metrics.not_after.set(unix_seconds(certificate.not_after));
-                shown.push(metrics);
-            }
-        }
-        *self.certificates.lock() = shown;
-    }
-
-    /// Swaps renewed certificate pairs, each by itself.
-    fn refresh_certificates(&self) {
-        for (listener, store) in self.shared.snapshot.load().certificate_stores() {
-            for outcome in store.refresh() {
-                let cert = outcome.cert.display();
-                match outcome.change {
-                    PairChange::Unchanged => {}
-                    PairChange::Replaced => tracing::info!(%listener, %cert, "certificate replaced"),
-                    PairChange::Kept(error) => {
-                        tracing::warn!(%listener, %cert, %error, "certificate kept, the new pair is refused");
-                    }
-                }
-            }
-        }
-        self.show_certificates();
     }
 
     async fn drain(&self, tunnels: Tunnels) {
@@ -333,24 +316,31 @@ impl Process {
     }
 }
 
-fn open(reloader: &Reloader, inherited: Option<&mut Inherited>) -> Result<(), StartError> {
-    let mut inherited = inherited;
+fn open(reloader: &Reloader, mut inherited: Option<&mut Inherited>) -> Result<(), StartError> {
     let mut claim = |address: SocketAddr| -> Option<OwnedFd> { inherited.as_mut()?.claim(&address.to_string()) };
     Ok(reloader.open(&mut claim)?)
 }
 
-fn admin_socket(settings: Option<&waypost_config::Admin>) -> Result<Option<TcpListener>, StartError> {
-    let Some(settings) = settings else { return Ok(None) };
-    let wrong = |error| StartError::Admin(settings.address, error);
-    let socket = bind_admin(settings.address).map_err(wrong)?;
-    TcpListener::from_std(socket).map(Some).map_err(wrong)
+fn admin_socket(settings: &waypost_config::Admin, inherited: Option<&mut Inherited>) -> Result<Admin, StartError> {
+    let wanted = settings.address;
+    let descriptor = inherited.and_then(|inherited| inherited.claim(&admin_key(wanted)));
+    let socket = match descriptor {
+        Some(descriptor) => descriptor.into(),
+        None => bind_admin(wanted).map_err(|error| StartError::Admin(wanted, error))?,
+    };
+    let address = socket.local_addr().unwrap_or(wanted);
+    tracing::info!(%address, "admin open");
+    Ok(Admin { wanted, socket: Arc::new(socket) })
+}
+
+/// Under which the admin socket is handed over; a listener's key is its address alone.
+fn admin_key(address: SocketAddr) -> String {
+    format!("admin {address}")
 }
 
 fn bind_admin(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
-    // Two processes have it open while one takes over from the other.
-    socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(128)?;
@@ -365,115 +355,4 @@ fn warn_of_lost_pins(config: &waypost_config::Config) {
             tracing::warn!(service = %name, "sticky has no secrets: pins end with this process");
         }
     }
-}
-
-/// Carries out orders one after another; those that came meanwhile are one.
-async fn obey(process: Arc<Process>, mut inbox: mpsc::UnboundedReceiver<Order>, files: Vec<PathBuf>) {
-    let watcher = watch(&process, files);
-    while let Some(first) = inbox.recv().await {
-        let mut orders = vec![first];
-        while let Ok(order) = inbox.try_recv() {
-            orders.push(order);
-        }
-        let changed: Vec<PathBuf> = orders.iter().flat_map(|order| order.changed.iter().cloned()).collect();
-        let before = process.shared.snapshot.load_full();
-        let obeying = Arc::clone(&process);
-        let result = tokio::task::spawn_blocking(move || {
-            obeying.refresh_certificates();
-            obeying.reloader.reload(&changed)
-        });
-        let result = result.await.unwrap_or_else(|_| Err(Arc::new(Refusal::Stopping)));
-        if let Ok(report) = &result {
-            process.follow();
-            release_removed(&process, &before);
-            if let Some(watcher) = &watcher {
-                watcher.set_paths(watched(process.reloader.path(), &report.files));
-            }
-        }
-        for answer in orders.into_iter().filter_map(|order| order.answer) {
-            // Whoever asked may have gone.
-            let _ = answer.send(result.clone());
-        }
-    }
-}
-
-fn watch(process: &Arc<Process>, files: Vec<PathBuf>) -> Option<Watcher> {
-    let told = Arc::downgrade(process);
-    let on_change = move |Change { paths }: Change| {
-        if let Some(process) = told.upgrade() {
-            process.order(Order { changed: paths, answer: None });
-        }
-    };
-    match Watcher::new(watched(process.reloader.path(), &files), on_change) {
-        Ok(watcher) => {
-            // What was written after the file was read and before it was watched, the watcher takes for what it was.
-            if process.reloader.is_behind() {
-                process.order(Order::default());
-            }
-            Some(watcher)
-        }
-        Err(error) => {
-            tracing::error!(%error, "files are not watched; SIGHUP and the admin API still reload");
-            None
-        }
-    }
-}
-
-fn watched(config: &Path, files: &[PathBuf]) -> Vec<PathBuf> {
-    [&[config.to_owned()], files].concat()
-}
-
-/// Upgraded connections of endpoints that are gone get the grace period, then they are told to go.
-fn release_removed(process: &Arc<Process>, before: &crate::snapshot::Snapshot) {
-    let now = process.shared.snapshot.load();
-    let stays = |live: &Arc<_>| now.endpoints().any(|(_, endpoint)| Arc::ptr_eq(&endpoint.live, live));
-    let grace_period = now.config.server.grace_period.0;
-    for (_, endpoint) in before.endpoints().filter(|(_, endpoint)| !stays(&endpoint.live)) {
-        let removed = endpoint.live.removed.clone();
-        tokio::spawn(async move {
-            tokio::time::sleep(grace_period).await;
-            removed.cancel();
-        });
-    }
-}
-
-async fn sweep(process: Arc<Process>) {
-    let mut ticks = tokio::time::interval(SWEEP);
-    loop {
-        ticks.tick().await;
-        for (_, endpoint) in process.shared.snapshot.load().endpoints() {
-            endpoint.pool.sweep();
-        }
-    }
-}
-
-/// Gives the listening sockets to a new process that asks, and drains once it serves.
-async fn hand_over(process: Arc<Process>, offer: Offer) {
-    loop {
-        let mut request = match offer.accept().await {
-            Ok(request) => request,
-            Err(error) => return tracing::error!(%error, "upgrade socket has failed"),
-        };
-        let pid = request.pid();
-        let sockets = process.edge.sockets();
-        let shown: Vec<_> =
-            sockets.iter().map(|(key, socket)| (key.clone(), std::os::fd::AsFd::as_fd(socket))).collect();
-        if let Err(error) = request.send(&shown).await {
-            tracing::error!(pid, %error, "sockets could not be sent");
-            continue;
-        }
-        match request.outcome().await {
-            handover::Outcome::Failed(reason) => tracing::error!(pid, reason, "upgrade failed, this process goes on"),
-            handover::Outcome::TakenOver => {
-                tracing::info!(pid, "upgraded, the new process serves");
-                drop(offer);
-                return process.drain(Tunnels::LiveOn).await;
-            }
-        }
-    }
-}
-
-fn unix_seconds(time: std::time::SystemTime) -> i64 {
-    let since = time.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }

@@ -5,6 +5,7 @@
 
 pub mod proxy_protocol;
 mod connection;
+mod conversation;
 mod gate;
 mod socket;
 mod worker;

@@ -157,7 +157,7 @@ impl Compiler<'_> {
         let first_tls = self.config.listeners.values().find(|listener| listener.tls.is_some());
         let https_port = first_tls.map(|listener| listener.address.port());
         let compile = |(name, listener): (&String, &listener::Listener)| {
-            let (router, routes) = self.routes(name, services)?;
+            let (router, compiled) = self.routes(name, services)?;
             let view = ListenerView {
                 name: name.as_str().into(),
                 config: listener.clone(),
@@ -165,7 +165,7 @@ impl Compiler<'_> {
                 unrouted: self.ground.metrics.route(name, "", ""),
                 https_port: if listener.redirect_https { https_port } else { None },
                 router,
-                routes,
+                routes: compiled,
             };
             Ok((Arc::clone(&view.name), Arc::new(view)))
         };
