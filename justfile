@@ -10,6 +10,10 @@ check: fmt-check lint doc test
 test *ARGS='--workspace':
     cargo test --locked {{ ARGS }}
 
+# A hundred reloads within a minute, under full load, in a release build; prints what the load has seen.
+soak:
+    cargo test --release --locked -p waypost-tests --test e2e -- --ignored --nocapture hundred_reloads
+
 # Brings every file into the one format.
 fmt:
     cargo fmt --all

@@ -73,13 +73,26 @@ struct UploadState {
     kept: Vec<Bytes>,
     kept_bytes: usize,
     keep: usize,
-    begun: bool,
+    /// More has passed than fits `keep`.
     given_up: bool,
-    ended: bool,
+    stage: Stage,
     trailers: Option<HeaderMap>,
     last_progress: Instant,
-    timed_out: bool,
-    broken: bool,
+}
+
+/// How far an upload has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Nobody has asked for a byte: the client has not even been told to send.
+    Untouched,
+    /// Bytes are passing.
+    Begun,
+    /// All of it has come.
+    Ended,
+    /// The client paused for too long.
+    TimedOut,
+    /// The client broke off.
+    Broken,
 }
 
 impl Upload {
@@ -91,13 +104,10 @@ impl Upload {
             kept: Vec::new(),
             kept_bytes: 0,
             keep,
-            begun: false,
             given_up: false,
-            ended: false,
+            stage: Stage::Untouched,
             trailers: None,
             last_progress: Instant::now(),
-            timed_out: false,
-            broken: false,
         };
         Arc::new(Upload { state: Mutex::new(state), received: AtomicU64::new(0) })
     }
@@ -105,23 +115,23 @@ impl Upload {
     /// Whether another attempt could send it from its first byte.
     pub fn repeatable(&self) -> bool {
         let state = self.state.lock();
-        !state.given_up && !state.broken
+        !state.given_up && !state.stage.is_lost()
     }
 
     /// Whether the whole of it is kept, or nothing of it was ever read: what a repeat after sending needs.
     pub fn whole(&self) -> bool {
         let state = self.state.lock();
-        !state.begun || (state.ended && !state.given_up && !state.broken)
+        state.stage == Stage::Untouched || (state.stage == Stage::Ended && !state.given_up)
     }
 
     /// Whether the client paused for too long.
     pub fn timed_out(&self) -> bool {
-        self.state.lock().timed_out
+        self.state.lock().stage == Stage::TimedOut
     }
 
     /// Whether the client broke off.
     pub fn broken(&self) -> bool {
-        self.state.lock().broken
+        self.state.lock().stage == Stage::Broken
     }
 
     /// When the last byte came, or the upload began; `None` while it waits for nothing more.
@@ -136,23 +146,28 @@ impl Upload {
     }
 }
 
+impl Stage {
+    fn is_lost(self) -> bool {
+        matches!(self, Stage::TimedOut | Stage::Broken)
+    }
+}
+
 impl UploadState {
     fn poll_next(
         &mut self,
         cx: &mut Context<'_>,
         received: &AtomicU64,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        self.begun = true;
+        self.stage = Stage::Begun;
         match Pin::new(&mut self.incoming).poll_frame(cx) {
             Poll::Pending => {
                 let error = ready!(self.idle.poll_elapsed(cx));
-                self.timed_out = true;
-                self.broken = true;
+                self.stage = Stage::TimedOut;
                 Poll::Ready(Some(Err(error)))
             }
             Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(Ok(self.arrived(frame, received)))),
             Poll::Ready(Some(Err(error))) => {
-                self.broken = true;
+                self.stage = Stage::Broken;
                 Poll::Ready(Some(Err(error.into())))
             }
             Poll::Ready(None) => {
@@ -199,7 +214,7 @@ impl UploadState {
     }
 
     fn end(&mut self) {
-        self.ended = true;
+        self.stage = Stage::Ended;
         self.last_progress = Instant::now();
     }
 }
@@ -239,19 +254,20 @@ impl Body for RequestBody {
         let mut state = upload.state.lock();
         if let Some(chunk) = state.kept.get(this.sent) {
             this.sent += 1;
-            this.done = state.ended && state.trailers.is_none() && this.sent == state.kept.len();
+            let last = this.sent == state.kept.len() && state.trailers.is_none();
+            this.done = last && state.stage == Stage::Ended;
             return Poll::Ready(Some(Ok(Frame::data(chunk.clone()))));
         }
-        if state.ended {
+        if state.stage == Stage::Ended {
             this.done = true;
             return Poll::Ready(state.trailers.clone().map(|trailers| Ok(Frame::trailers(trailers))));
         }
-        if state.given_up && this.sent == 0 && state.begun {
+        if state.given_up && this.sent == 0 {
             return Poll::Ready(Some(Err(BodyError::NotRepeatable)));
         }
         let next = ready!(state.poll_next(cx, &upload.received));
         this.sent += 1;
-        this.done = state.ended;
+        this.done = state.stage == Stage::Ended;
         Poll::Ready(next)
     }
 
@@ -264,7 +280,7 @@ impl Body for RequestBody {
             None => SizeHint::with_exact(0),
             Some(upload) if self.sent == 0 => {
                 let state = upload.state.lock();
-                if state.begun { SizeHint::default() } else { state.incoming.size_hint() }
+                if state.stage == Stage::Untouched { state.incoming.size_hint() } else { SizeHint::default() }
             }
             Some(_) => SizeHint::default(),
         }

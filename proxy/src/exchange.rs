@@ -48,13 +48,27 @@ pub struct Exchange {
     tunnel_bytes_in: u64,
 }
 
-/// Where an exchange is written down; of its generation no more is kept, for a tunnel may outlive many.
+/// Where an exchange is written down. Of its generation no more is kept: an upgraded connection may outlive many, and
+/// must not keep alive what they have removed.
 #[derive(Debug)]
 pub struct Books {
-    /// Metrics of requests without a route.
-    pub unrouted: Arc<RouteMetrics>,
-    /// The access log, if there is one.
-    pub access_log: Option<AccessLog>,
+    /// Of requests without a route, until there is one.
+    metrics: Arc<RouteMetrics>,
+    access_log: Option<AccessLog>,
+    route: Option<RouteNames>,
+}
+
+#[derive(Debug)]
+struct RouteNames {
+    route: Arc<str>,
+    service: Arc<str>,
+}
+
+impl Books {
+    /// For a request that has no route yet.
+    pub fn new(unrouted: &Arc<RouteMetrics>, access_log: Option<&AccessLog>) -> Books {
+        Books { metrics: Arc::clone(unrouted), access_log: access_log.cloned(), route: None }
+    }
 }
 
 /// What the client asked for, as it was sent; kept for the access log.
@@ -100,6 +114,9 @@ impl Exchange {
     /// The route is known.
     pub fn routed(&mut self, route: &Arc<RouteView>) {
         route.metrics.begin();
+        let (name, service) = (Arc::clone(&route.name), Arc::clone(&route.service.name));
+        self.books.route = Some(RouteNames { route: name, service });
+        self.books.metrics = Arc::clone(&route.metrics);
         self.route = Some(Arc::clone(route));
     }
 
@@ -138,8 +155,9 @@ impl Exchange {
         self.head_after = Some(self.context.started.elapsed());
     }
 
-    /// It became a connection of its own; bytes counted from now on are the tunnel's.
+    /// It became a connection of its own; bytes counted from now on are the tunnel's. The route is let go of.
     pub fn upgraded(&mut self) {
+        self.route = None;
         self.upgraded = true;
         self.downstream.activity.tunnel_begun();
     }
@@ -160,10 +178,6 @@ impl Exchange {
         self.complete = complete;
     }
 
-    fn metrics(&self) -> &RouteMetrics {
-        self.route.as_ref().map_or(&self.books.unrouted, |route| &route.metrics)
-    }
-
     fn bytes_in(&self) -> u64 {
         self.upload.as_ref().map_or(self.tunnel_bytes_in, |upload| upload.received())
     }
@@ -174,8 +188,8 @@ impl Exchange {
     }
 
     fn count(&self, elapsed: Duration) {
-        let metrics = self.metrics();
-        if self.route.is_none() {
+        let metrics = &self.books.metrics;
+        if self.books.route.is_none() {
             metrics.begin();
         }
         let request = Finished {
@@ -198,11 +212,12 @@ impl Exchange {
     fn log(&mut self, elapsed: Duration) {
         let Some(log) = self.books.access_log.take() else { return };
         let attempts = std::mem::take(&mut self.attempts);
+        let (route, service) = self.books.route.take().map(|names| (names.route, names.service)).unzip();
         log.record(Record {
             time: SystemTime::now() - elapsed,
             listener: Arc::clone(&self.context.listener),
-            route: self.route.as_ref().map(|route| Arc::clone(&route.name)),
-            service: self.route.as_ref().map(|route| Arc::clone(&route.service.name)),
+            route,
+            service,
             endpoint: attempts.last().map(|attempt| Arc::clone(&attempt.endpoint)),
             client_ip: self.context.client_ip,
             peer: self.context.peer,

@@ -24,6 +24,13 @@ use crate::upstream::service::Affinity;
 use crate::upstream::sticky::ClientConnection;
 use crate::{forwarding, framing};
 
+/// A request, taken apart.
+struct Asked {
+    head: request::Parts,
+    body: Incoming,
+    upgrade: Option<Upgrade>,
+}
+
 /// What goes back to the client, before it is known how its body ends.
 enum Passed {
     /// Made by us.
@@ -48,11 +55,11 @@ pub async fn handle(
     let checked = framing::check(&mut head, &listener.config.limits);
     let host = framing::host(&head);
     let context = RequestContext::identify(downstream, &head, host, &listener.config.trusted_proxies);
-    let books = Books { unrouted: Arc::clone(&listener.unrouted), access_log: snapshot.access_log.clone() };
+    let books = Books::new(&listener.unrouted, snapshot.access_log.as_ref());
     drop(snapshot);
     let mut exchange = Exchange::begin(books, downstream, &head, context);
     let passed = match checked {
-        Ok(()) => pass(&listener, &mut exchange, head, body, upgrade).await,
+        Ok(()) => pass(&listener, &mut exchange, Asked { head, body, upgrade }).await,
         Err(cause) => Err(cause),
     };
     match passed {
@@ -68,13 +75,8 @@ pub async fn handle(
 }
 
 /// From the head to the endpoint's answer, or to the reason why there is none.
-async fn pass(
-    listener: &ListenerView,
-    exchange: &mut Exchange,
-    mut head: request::Parts,
-    body: Incoming,
-    upgrade: Option<Upgrade>,
-) -> Result<Passed, Cause> {
+async fn pass(listener: &ListenerView, exchange: &mut Exchange, asked: Asked) -> Result<Passed, Cause> {
+    let Asked { mut head, body, upgrade } = asked;
     framing::covered(&exchange.downstream, &head, &exchange.context)?;
     framing::normalise_target(&mut head)?;
     forwarding::distrust(&mut head.headers, &exchange.context);
@@ -156,12 +158,12 @@ fn switch(
     upstream: OnUpgrade,
 ) -> Response<ResponseBody> {
     exchange.answered(head.status, None);
-    exchange.upgraded();
     let limits = Limits {
         idle: exchange.route.as_ref().map(|route| route.service.config.timeouts.idle.0).unwrap_or_default(),
         closing: exchange.downstream.lifecycle.tunnels_end.clone(),
         removed: exchange.endpoint().map(|endpoint| endpoint.live.removed.clone()).unwrap_or_default(),
     };
+    exchange.upgraded();
     let lifecycle = Arc::clone(&exchange.downstream.lifecycle);
     lifecycle.tunnels.spawn(upgrade.carry(upstream, exchange, limits));
     Response::from_parts(head, ResponseBody::EMPTY)

@@ -109,6 +109,11 @@ impl Reloader {
         self.status.lock().clone()
     }
 
+    /// Whether the file says something else than what serves.
+    pub fn is_behind(&self) -> bool {
+        std::fs::read_to_string(&self.path).is_ok_and(|text| text != self.status.lock().text)
+    }
+
     /// Opens the first generation's listeners, with sockets inherited from another process where there are some.
     pub fn open(&self, inherited: &mut Inherited<'_>) -> Result<(), BindError> {
         let snapshot = self.shared.snapshot.load_full();

@@ -3,9 +3,11 @@
 //! Owns the running [`Waypost`], in a process of its own (through [`run`], under Pingora's server) or inside another
 //! program, as in tests and the demo. Decides nothing that has a room of its own.
 
-mod monitors;
-mod operator;
 mod process;
+mod tasks;
+mod monitors;
+mod certificates;
+mod operator;
 
 use std::collections::HashMap;
 use std::io;
@@ -21,7 +23,6 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use waypost_config::watch::{Change, Watcher};
 
 use crate::admin::{self, Auth};
 use crate::drain::{Lifecycle, Phase, Tunnels};
@@ -29,10 +30,11 @@ use crate::edge::{BindError, Edge, Shared};
 use crate::handover::{self, Inherited, Offer};
 use crate::reload::{self, Refusal, Reloader, Report};
 use crate::telemetry::logging::Logging;
-use crate::telemetry::metrics::{CertificateMetrics, Metrics};
-use crate::tls::PairChange;
+use crate::telemetry::metrics::Metrics;
+use certificates::Certificates;
 use monitors::Monitors;
 pub use process::{Succession, run};
+use tasks::Order;
 
 /// What to run.
 #[derive(Debug, Default)]
@@ -86,7 +88,7 @@ struct Process {
     reloader: Arc<Reloader>,
     monitors: Monitors,
     orders: mpsc::UnboundedSender<Order>,
-    certificates: Mutex<Vec<Arc<CertificateMetrics>>>,
+    certificates: Certificates,
     admin: Option<Admin>,
     /// Cancelled when a new process has taken over.
     superseded: CancellationToken,
@@ -100,18 +102,6 @@ struct Admin {
     wanted: SocketAddr,
     socket: Arc<std::net::TcpListener>,
 }
-
-/// A reason to read the file again.
-#[derive(Debug, Default)]
-struct Order {
-    /// Files that have changed, if that is the reason.
-    changed: Vec<PathBuf>,
-    /// Who wants to know what came of it.
-    answer: Option<oneshot::Sender<Result<Report, Arc<Refusal>>>>,
-}
-
-/// How often idle connections are looked through.
-const SWEEP: Duration = Duration::from_secs(5);
 
 impl Waypost {
     /// Reads the config, opens its listeners and serves. Runs on the current tokio runtime, and on worker threads of
@@ -159,7 +149,7 @@ impl Waypost {
             reloader: Arc::new(reloader),
             monitors: Monitors::default(),
             orders,
-            certificates: Mutex::default(),
+            certificates: Certificates::default(),
             admin,
             superseded: CancellationToken::new(),
             logging,
@@ -173,9 +163,9 @@ impl Waypost {
     }
 
     fn spawn(&self, inbox: mpsc::UnboundedReceiver<Order>, files: Vec<PathBuf>) {
-        let mut tasks = self.tasks.lock();
-        tasks.spawn(obey(Arc::clone(&self.process), inbox, files));
-        tasks.spawn(sweep(Arc::clone(&self.process)));
+        let mut running = self.tasks.lock();
+        running.spawn(tasks::obey(Arc::clone(&self.process), inbox, files));
+        running.spawn(tasks::sweep(Arc::clone(&self.process)));
     }
 
     fn serve_admin(&self, auth: Auth) -> Result<(), StartError> {
@@ -197,7 +187,7 @@ impl Waypost {
         let config = &self.process.shared.snapshot.load().config;
         let Some(path) = config.server.upgrade_socket.clone() else { return Ok(()) };
         let offer = Offer::listen(&path).map_err(|error| StartError::UpgradeSocket(path, error))?;
-        self.tasks.lock().spawn(hand_over(Arc::clone(&self.process), offer));
+        self.tasks.lock().spawn(tasks::hand_over(Arc::clone(&self.process), offer));
         Ok(())
     }
 
@@ -306,40 +296,10 @@ impl Process {
     /// Brings to the published snapshot what lives beside it.
     fn follow(&self) {
         self.monitors.follow(&self.shared.snapshot);
-        self.show_certificates();
+        self.certificates.show(&self.shared.snapshot.load(), &self.shared.metrics);
         if let Some(logging) = &self.logging {
             logging.apply(&self.shared.snapshot.load().config.telemetry.log);
         }
-    }
-
-    fn show_certificates(&self) {
-        let snapshot = self.shared.snapshot.load();
-        let mut shown = Vec::new();
-        for (listener, store) in snapshot.certificate_stores() {
-            for certificate in store.certificates() {
-                let metrics = self.shared.metrics.certificate(listener, &certificate.subject, &certificate.serial);
-                metrics.not_after.set(unix_seconds(certificate.not_after));
-                shown.push(metrics);
-            }
-        }
-        *self.certificates.lock() = shown;
-    }
-
-    /// Swaps renewed certificate pairs, each by itself.
-    fn refresh_certificates(&self) {
-        for (listener, store) in self.shared.snapshot.load().certificate_stores() {
-            for outcome in store.refresh() {
-                let cert = outcome.cert.display();
-                match outcome.change {
-                    PairChange::Unchanged => {}
-                    PairChange::Replaced => tracing::info!(%listener, %cert, "certificate replaced"),
-                    PairChange::Kept(error) => {
-                        tracing::warn!(%listener, %cert, %error, "certificate kept, the new pair is refused");
-                    }
-                }
-            }
-        }
-        self.show_certificates();
     }
 
     async fn drain(&self, tunnels: Tunnels) {
@@ -395,110 +355,4 @@ fn warn_of_lost_pins(config: &waypost_config::Config) {
             tracing::warn!(service = %name, "sticky has no secrets: pins end with this process");
         }
     }
-}
-
-/// Carries out orders one after another; those that came meanwhile are one.
-async fn obey(process: Arc<Process>, mut inbox: mpsc::UnboundedReceiver<Order>, files: Vec<PathBuf>) {
-    let watcher = watch(&process, &files);
-    while let Some(first) = inbox.recv().await {
-        let mut orders = vec![first];
-        while let Ok(order) = inbox.try_recv() {
-            orders.push(order);
-        }
-        let changed: Vec<PathBuf> = orders.iter().flat_map(|order| order.changed.iter().cloned()).collect();
-        let before = process.shared.snapshot.load_full();
-        let obeying = Arc::clone(&process);
-        let result = tokio::task::spawn_blocking(move || {
-            obeying.refresh_certificates();
-            obeying.reloader.reload(&changed)
-        });
-        let result = result.await.unwrap_or_else(|_| Err(Arc::new(Refusal::Stopping)));
-        if let Ok(report) = &result {
-            process.follow();
-            release_removed(&process, &before);
-            if let Some(watcher) = &watcher {
-                watcher.set_paths(watched(process.reloader.path(), &report.files));
-            }
-        }
-        for answer in orders.into_iter().filter_map(|order| order.answer) {
-            // Whoever asked may have gone.
-            let _ = answer.send(result.clone());
-        }
-    }
-}
-
-fn watch(process: &Arc<Process>, files: &[PathBuf]) -> Option<Watcher> {
-    let told = Arc::downgrade(process);
-    let on_change = move |Change { paths }: Change| {
-        if let Some(process) = told.upgrade() {
-            process.order(Order { changed: paths, answer: None });
-        }
-    };
-    match Watcher::new(watched(process.reloader.path(), files), on_change) {
-        Ok(watcher) => Some(watcher),
-        Err(error) => {
-            tracing::error!(%error, "files are not watched; SIGHUP and the admin API still reload");
-            None
-        }
-    }
-}
-
-fn watched(config: &Path, files: &[PathBuf]) -> Vec<PathBuf> {
-    [&[config.to_owned()], files].concat()
-}
-
-/// Upgraded connections of endpoints that are gone get the grace period, then they are told to go.
-fn release_removed(process: &Arc<Process>, before: &crate::snapshot::Snapshot) {
-    let now = process.shared.snapshot.load();
-    let stays = |live: &Arc<_>| now.endpoints().any(|(_, endpoint)| Arc::ptr_eq(&endpoint.live, live));
-    let grace_period = now.config.server.grace_period.0;
-    for (_, endpoint) in before.endpoints().filter(|(_, endpoint)| !stays(&endpoint.live)) {
-        let removed = endpoint.live.removed.clone();
-        tokio::spawn(async move {
-            tokio::time::sleep(grace_period).await;
-            removed.cancel();
-        });
-    }
-}
-
-async fn sweep(process: Arc<Process>) {
-    let mut ticks = tokio::time::interval(SWEEP);
-    loop {
-        ticks.tick().await;
-        for (_, endpoint) in process.shared.snapshot.load().endpoints() {
-            endpoint.pool.sweep();
-        }
-    }
-}
-
-/// Gives the listening sockets to a new process that asks, and drains once it serves.
-async fn hand_over(process: Arc<Process>, offer: Offer) {
-    loop {
-        let mut request = match offer.accept().await {
-            Ok(request) => request,
-            Err(error) => return tracing::error!(%error, "upgrade socket has failed"),
-        };
-        let pid = request.pid();
-        let sockets = process.sockets();
-        let shown: Vec<_> =
-            sockets.iter().map(|(key, socket)| (key.clone(), std::os::fd::AsFd::as_fd(socket))).collect();
-        if let Err(error) = request.send(&shown).await {
-            tracing::error!(pid, %error, "sockets could not be sent");
-            continue;
-        }
-        match request.outcome().await {
-            handover::Outcome::Failed(reason) => tracing::error!(pid, reason, "upgrade failed, this process goes on"),
-            handover::Outcome::TakenOver => {
-                tracing::info!(pid, "upgraded, the new process serves");
-                process.superseded.cancel();
-                drop(offer);
-                return process.drain(Tunnels::LiveOn).await;
-            }
-        }
-    }
-}
-
-fn unix_seconds(time: std::time::SystemTime) -> i64 {
-    let since = time.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }

@@ -40,6 +40,9 @@ fn assert_kept(stack: &Stack, reads: &Report, writes: &Report) {
     assert_eq!(writes.failed, told, "{writes}");
     assert!(told <= 20, "{writes}");
     assert_eq!(stack.fleet.double_executions(), []);
+    for line in stack.metrics().lines().filter(|line| line.starts_with("waypost_endpoint_requests_in_flight")) {
+        assert!(line.ends_with(" 0"), "{line}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -65,3 +65,14 @@ async fn draining_an_unknown_endpoint_is_404() {
     let stack = Stack::start(&with_admin(&shop(""))).await;
     assert_eq!(order(&stack, "web-9", "drain").await.status, StatusCode::NOT_FOUND);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fleet_that_drains_as_a_whole_answers_new_clients_503_and_serves_the_pinned() {
+    let stack = Stack::start(&shop(STICKY)).await;
+    let pinned = stack.get("/").await;
+    stack.reload(&shop_of(["drain = true"; 3], STICKY)).await;
+    let new = stack.get("/").await;
+    assert_eq!((new.status, new.reason()), (StatusCode::SERVICE_UNAVAILABLE, "no_endpoint"));
+    let again = stack.send(with(get("/"), "cookie", &pinned.cookie())).await;
+    assert_eq!(again.upstream(), pinned.upstream());
+}

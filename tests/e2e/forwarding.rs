@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 
 use http::StatusCode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use waypost_tests::client::{self, Reply, Request, get, request, with};
-use waypost_tests::{Stack, shop, trusting};
+use waypost_tests::{Stack, raw, shop, trusting};
 
 /// GET of `/echo` with these fields.
 fn echo(fields: &[(&'static str, &str)]) -> Request {
@@ -39,15 +39,6 @@ async fn before(address: SocketAddr) -> Stack {
     let config: String = shop("").split_inclusive('\n').filter(|line| !line.contains("{web-2}")).collect();
     let config: String = config.split_inclusive('\n').filter(|line| !line.contains("{web-3}")).collect();
     Stack::start(&config.replace("{web-1}", &address.to_string())).await
-}
-
-/// Sends these bytes and returns all that comes back until the connection ends.
-async fn raw(stack: &Stack, bytes: &str) -> String {
-    let mut stream = TcpStream::connect(stack.address("web")).await.unwrap();
-    stream.write_all(bytes.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    answer
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -184,7 +175,7 @@ async fn te_trailers_reaches_the_endpoint_and_its_trailers_the_client() {
     let stack = Stack::start(&shop("")).await;
     assert_echoed(&stack.send(echo(&[("te", "gzip, trailers")])).await, "te", &["trailers"]);
     let request = "GET /trailers HTTP/1.1\r\nHost: test.example\r\nTE: trailers\r\nConnection: close, te\r\n\r\n";
-    let answer = raw(&stack, request).await;
+    let answer = raw::exchange(stack.address("web"), request).await;
     let (_, end) = answer.split_once("\r\n0\r\n").expect("the body is chunked");
     assert!(end.to_lowercase().contains("x-mock-trailer:"), "{answer}");
 }
@@ -210,7 +201,7 @@ async fn host_goes_upstream_as_it_came_port_and_all() {
 async fn absolute_target_wins_over_the_host_field() {
     let stack = Stack::start(&shop("")).await;
     let request = "GET http://target.example/echo?a=b HTTP/1.1\r\nHost: other.example\r\nConnection: close\r\n\r\n";
-    let answer = raw(&stack, request).await;
+    let answer = raw::exchange(stack.address("web"), request).await;
     assert!(answer.contains(r#"["host","target.example"]"#), "{answer}");
     assert!(answer.contains(r#""uri":"/echo?a=b""#), "{answer}");
 }
@@ -242,4 +233,22 @@ async fn split_cookies_reach_the_endpoint_as_one_field() {
     let stack = Stack::start(&shop("")).await;
     let reply = stack.send(echo(&[("cookie", "a=1"), ("cookie", "b=2")])).await;
     assert_echoed(&reply, "cookie", &["a=1; b=2"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn repeat_is_told_the_same_as_the_first_attempt() {
+    let stack = Stack::start(&shop("sticky = { cookie = \"lb\" }")).await;
+    let cookie = stack.get("/").await.cookie();
+    let fields =
+        [("x-mock-fault", "reset_before_head"), ("x-mock-on", "web-1"), ("cookie", &cookie), ("cookie", "a=1")];
+    let reset = stack.send(echo(&fields)).await;
+    stack.container("web-2").crash().await;
+    stack.container("web-3").crash().await;
+    let refused = [stack.get("/echo").await, stack.get("/echo").await, stack.get("/echo").await];
+    assert_echoed(&reset, "cookie", &["a=1"]);
+    for reply in std::iter::once(&reset).chain(&refused) {
+        assert_echoed(reply, "x-forwarded-for", &["127.0.0.1"]);
+        assert_echoed(reply, "host", &["test.example"]);
+        assert_eq!(reply.echoed("x-request-id").len(), 1);
+    }
 }

@@ -151,7 +151,7 @@ async fn failed_requests_bring_no_flood_of_probes() {
     for _ in 0..5 {
         stack.send_all((0..12).map(|_| with(get("/"), "x-mock-fault", "reset_before_head"))).await;
     }
-    let allowed = begun.elapsed().as_millis() as u64 / 100 + 2;
+    let allowed = u64::try_from(begun.elapsed().as_millis() / 100).unwrap() + 2;
     for container in stack.fleet.containers() {
         let probes = container.probes();
         assert!(probes <= allowed, "{probes} probes of {} after 20 failures, {allowed} allowed", container.name());
@@ -195,4 +195,23 @@ async fn open_when_all_are_down_tries_them_all_the_same() {
     }
     eventually!(["web-1", "web-2", "web-3"].iter().all(|endpoint| is(&stack, endpoint, "down")));
     assert_eq!(stack.get("/").await.status, StatusCode::OK);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changed_check_applies_after_a_reload() {
+    let config = |path: &str| {
+        shop(&format!(
+            "health_check = {{ path = \"{path}\", interval = \"200ms\", timeout = \"200ms\", fall = 2, rise = 1 }}"
+        ))
+    };
+    let stack = Stack::start(&config("/health")).await;
+    stack.reload(&config("/status/500")).await;
+    eventually!(stack.metric("waypost_service_endpoints_available") == 0.0);
+    stack.reload(&config("/health")).await;
+    eventually!(stack.metric("waypost_service_endpoints_available") == 3.0);
+    stack.reload(&shop("")).await;
+    let probes = stack.container("web-1").probes();
+    let begun = Instant::now();
+    eventually!(begun.elapsed() > Duration::from_millis(600));
+    assert!(stack.container("web-1").probes() <= probes + 1, "nobody probes without a check");
 }

@@ -121,7 +121,7 @@ async fn slow_head_is_timed_out_with_a_reply() {
     let answer = raw::exchange(stack.address("web"), "GET / HTTP/1.1\r\nhost: a\r\n").await;
     assert_eq!((raw::status(&answer), raw::field(&answer, "x-waypost-reason")), (408, "header_timeout"));
     assert_eq!(raw::field(&answer, "connection"), "close");
-    assert_eq!(refused(&stack, "header_timeout"), 1.0);
+    eventually!(refused(&stack, "header_timeout") == 1.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -191,7 +191,7 @@ async fn one_connection_more_than_the_limit_is_closed_and_counted() {
     }
     let mut outside = TcpStream::connect(stack.address("web")).await.unwrap();
     assert_eq!(Raw::over(&mut outside).rest().await, "");
-    assert_eq!(refused(&stack, "max_connections"), 1.0);
+    eventually!(refused(&stack, "max_connections") == 1.0);
     inside.pop();
     eventually!(stack.metric("waypost_connections_open{listener=\"web\"}") == 1.0);
     assert_eq!(stack.get("/").await.status, StatusCode::OK);

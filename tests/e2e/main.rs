@@ -1,5 +1,8 @@
 //! The promises, one module each.
 
+#![allow(clippy::unwrap_used)]
+#![allow(clippy::float_cmp, reason = "the metrics compared are whole numbers")]
+
 mod balancing;
 mod crash;
 mod endpoint_drain;
@@ -12,10 +15,24 @@ mod routing;
 mod sticky_client_ip;
 mod sticky_cookie;
 
+// Change: reload, drain, load.
+mod drain;
+mod failover_under_load;
+mod reload_applies;
+mod reload_keeps_state;
+mod reload_leaves_nothing_behind;
+mod reload_refused;
+mod reload_removed_endpoint;
+mod reload_triggers;
+mod reload_under_load;
+
+mod access_log;
+mod admin;
 mod grpc;
 mod http2;
 mod limits;
 mod pool;
 mod proxy_protocol;
 mod streaming;
+mod tls;
 mod websocket;

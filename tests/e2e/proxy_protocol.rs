@@ -4,7 +4,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use waypost_tests::connection::Connection;
 use waypost_tests::raw::{self, Raw};
-use waypost_tests::{Stack, client, tls};
+use waypost_tests::{Stack, client, eventually, tls};
 
 const CONFIG: &str = r#"
     version = 1
@@ -85,7 +85,7 @@ async fn connection_without_an_announcement_is_closed() {
     for (number, bytes) in ["GET / HTTP/1.1\r\nhost: a\r\n\r\n", "PROXY TCP4 nonsense\r\n"].into_iter().enumerate() {
         assert_eq!(raw::exchange(stack.address("web"), bytes).await, "");
         let refused = r#"waypost_connections_refused_total{listener="web",reason="proxy_protocol"}"#;
-        assert_eq!(stack.metric(refused), (number + 1) as f64);
+        eventually!(stack.metric(refused) == (number + 1) as f64);
     }
     assert_eq!(stack.container("web-1").requests(), 0);
 }
@@ -96,5 +96,5 @@ async fn announcement_that_does_not_end_is_timed_out() {
     let mut raw = Raw::over(after(&stack, &V1[..20]).await);
     assert_eq!(raw.rest().await, "");
     let refused = r#"waypost_connections_refused_total{listener="web",reason="handshake_timeout"}"#;
-    assert_eq!(stack.metric(refused), 1.0);
+    eventually!(stack.metric(refused) == 1.0);
 }

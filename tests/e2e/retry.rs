@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use waypost_tests::client::{self, Reply, Request, get, request, with};
-use waypost_tests::{Stack, routed, shop, shop_of, with_workers};
+use waypost_tests::{Container, Stack, eventually, routed, shop, shop_of, with_workers};
 
 /// The request fails so at web-1, whose turn is the first.
 fn failing(request: Request, fault: &str) -> Request {
@@ -15,6 +16,27 @@ fn failing(request: Request, fault: &str) -> Request {
 /// Booked under this key, of which Waypost knows nothing.
 fn keyed(request: Request, key: &str) -> Request {
     with(request, "x-request-key", key)
+}
+
+/// A socket that listens and takes no connection: two wait to be accepted, and the kernel answers no third.
+struct Deaf {
+    socket: TcpListener,
+    _waiting: [TcpStream; 2],
+}
+
+impl Deaf {
+    async fn new() -> Deaf {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let socket = socket.listen(1).unwrap();
+        let address = socket.local_addr().unwrap();
+        let waiting = [TcpStream::connect(address).await.unwrap(), TcpStream::connect(address).await.unwrap()];
+        Deaf { socket, _waiting: waiting }
+    }
+
+    fn address(&self) -> String {
+        self.socket.local_addr().unwrap().to_string()
+    }
 }
 
 #[track_caller]
@@ -79,7 +101,7 @@ async fn post_that_was_sent_stays_unrepeated_though_others_are_there() {
     let reply = stack.send(failing(keyed(request("POST", "/echo", "text"), "k"), "reset_after_execution")).await;
     assert_reply(&reply, 502, "upstream_reset");
     assert_eq!(stack.fleet.executions("k"), 1);
-    assert_eq!(stack.metric("waypost_retries_total"), 0.0);
+    assert_eq!(stack.total("waypost_retries_total"), 0.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -119,11 +141,7 @@ async fn attempts_end_at_their_maximum() {
     let stack = Stack::start(&shop("retry = { max_attempts = 2 }")).await;
     let reply = stack.send(with(get("/"), "x-mock-fault", "reset_before_head")).await;
     assert_reply(&reply, 502, "upstream_reset");
-    let attempts: f64 = ["web-1", "web-2", "web-3"]
-        .map(|name| stack.metric(&format!(r#"waypost_attempts_total{{endpoint="{name}""#)))
-        .iter()
-        .sum();
-    assert_eq!(attempts, 2.0);
+    assert_eq!(stack.total("waypost_attempts_total"), 2.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -131,7 +149,7 @@ async fn endpoint_without_weight_is_no_place_for_a_repeat() {
     let stack = Stack::start(&shop_of(["", "weight = 0", "weight = 0"], "")).await;
     let reply = stack.send(failing(get("/"), "status=503")).await;
     assert_eq!((reply.status.as_u16(), reply.upstream().as_str()), (503, "web-1"));
-    assert_eq!(stack.metric("waypost_retries_total"), 0.0);
+    assert_eq!(stack.total("waypost_retries_total"), 0.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -181,13 +199,8 @@ async fn request_that_takes_too_long_in_all_answers_504_request_timeout() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn time_that_runs_out_while_connecting_answers_504_request_timeout() {
-    let deaf = tokio::net::TcpSocket::new_v4().unwrap();
-    deaf.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let deaf = deaf.listen(1).unwrap();
-    let address = deaf.local_addr().unwrap();
-    // Two wait to be accepted, and the kernel answers no third.
-    let _waiting = tokio::join!(tokio::net::TcpStream::connect(address), tokio::net::TcpStream::connect(address));
-    let config = shop("timeouts = { connect = \"5s\" }").replace("{web-1}", &address.to_string());
+    let deaf = Deaf::new().await;
+    let config = shop("timeouts = { connect = \"5s\" }").replace("{web-1}", &deaf.address());
     let config = config.replace(" },\n", ", drain = true },\n").replacen(", drain = true", "", 1);
     let stack = Stack::start(&routed(&config, "timeouts = { request = \"300ms\" }")).await;
     assert_reply(&stack.get("/").await, 504, "request_timeout");
@@ -200,7 +213,7 @@ async fn response_that_was_begun_is_never_repeated_and_arrives_broken() {
         let result = client::send(stack.address("web"), with(get(path), "x-mock-fault", fault)).await;
         assert!(result.is_err(), "{path} must not look whole: {result:?}");
     }
-    let requests: u64 = stack.fleet.containers().iter().map(waypost_tests::Container::requests).sum();
+    let requests: u64 = stack.fleet.containers().iter().map(Container::requests).sum();
     assert_eq!(requests, 2);
 }
 
@@ -232,4 +245,61 @@ async fn no_post_is_executed_twice_under_any_fault() {
     let replies = stack.send_all(posts).await;
     assert!(replies.iter().all(|reply| reply.status.is_server_error()));
     assert_eq!(stack.fleet.double_executions(), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn body_of_any_length_goes_elsewhere_when_no_connection_opened() {
+    let stack = Stack::start(&shop("retry = { max_body = \"1KiB\" }")).await;
+    stack.container("web-1").crash().await;
+    for _ in 0..3 {
+        let reply = stack.send(request("POST", "/upload", vec![b'x'; 1_000_000])).await;
+        assert_reply(&reply, 200, "");
+        assert_eq!(reply.json()["length"], 1_000_000);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn endpoint_that_takes_no_connection_costs_the_connect_timeout() {
+    let deaf = Deaf::new().await;
+    let config = shop("timeouts = { connect = \"200ms\" }").replace("{web-1}", &deaf.address());
+    let stack = Stack::start(&config).await;
+    let begun = std::time::Instant::now();
+    assert_reply(&stack.send(request("POST", "/echo", "text")).await, 200, "");
+    assert!((200..5000).contains(&begun.elapsed().as_millis()), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_file_does_not_list_is_not_repeated() {
+    let stack = Stack::start(&shop("retry = { on = [\"connect_failure\", \"404\"] }")).await;
+    assert_reply(&stack.send(failing(get("/"), "reset_before_head")).await, 502, "upstream_reset");
+    stack.send_all([get("/"), get("/")]).await;
+    assert_eq!(stack.send(failing(get("/"), "status=503")).await.status, StatusCode::SERVICE_UNAVAILABLE);
+    stack.send_all([get("/"), get("/")]).await;
+    assert_eq!(stack.send(failing(get("/"), "status=404")).await.status, StatusCode::OK);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn client_that_leaves_frees_its_place_and_counts_against_nobody() {
+    let check = r#"health_check = { path = "/health", interval = "20s", fall = 1 }"#;
+    let stack = Stack::start(&shop(&format!("max_in_flight = 1\n{check}"))).await;
+    let probes = stack.container("web-1").probes();
+    let waiting = tokio::spawn(client::send(stack.address("web"), with(get("/"), "x-mock-fault", "hang")));
+    eventually!(stack.container("web-1").requests() == 1);
+    waiting.abort();
+    eventually!(stack.get("/").await.status == StatusCode::OK);
+    for name in ["web-1", "web-2", "web-3"] {
+        let series = format!("waypost_endpoint_requests_in_flight{{endpoint=\"{name}\"");
+        eventually!(stack.metric(&series) == 0.0);
+    }
+    assert_eq!(stack.container("web-1").probes(), probes, "nothing is wrong with the endpoint");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_answers_pass_as_they_are() {
+    let stack = Stack::start(&shop("")).await;
+    for status in [200, 201, 400, 401, 404, 409, 418, 429, 500, 501] {
+        let reply = stack.get(&format!("/status/{status}")).await;
+        assert_reply(&reply, status, "");
+    }
+    assert_eq!(stack.total("waypost_retries_total"), 0.0);
 }

@@ -47,6 +47,20 @@ async fn shares_are_exact_however_many_workers_there_are() {
     let replies = stack.send_all((0..120).map(|_| client::get("/"))).await;
     let answers: Vec<String> = replies.iter().map(Reply::upstream).collect();
     assert_eq!(counts(&answers), [40, 40, 40]);
+    stack.reload(&with_workers(4, &shop_of(["weight = 3", "weight = 2", ""], ""))).await;
+    let replies = stack.send_all((0..120).map(|_| client::get("/"))).await;
+    let answers: Vec<String> = replies.iter().map(Reply::upstream).collect();
+    assert_eq!(counts(&answers), [60, 40, 20]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn position_survives_drains_and_their_end() {
+    let stack = Stack::start(&shop("")).await;
+    assert_eq!(stack.answers(2).await, ["web-1", "web-2"]);
+    stack.reload(&shop_of(["", "drain = true", ""], "")).await;
+    assert_eq!(counts(&stack.answers(8).await), [4, 0, 4]);
+    stack.reload(&shop("")).await;
+    assert_eq!(counts(&stack.answers(9).await), [3, 3, 3]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

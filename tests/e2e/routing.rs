@@ -1,10 +1,8 @@
 //! A request goes to the route whose conditions hold, the most specific first, and its path means one thing only.
 
 use http::StatusCode;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use waypost_tests::Stack;
-use waypost_tests::client::{Request, get, request, with};
+use waypost_tests::client::{self, Request, get, request, with};
+use waypost_tests::{Stack, raw};
 
 /// Service `one` is web-1, `two` is web-2, `three` is web-3.
 async fn stack(routes: &str) -> Stack {
@@ -157,16 +155,12 @@ async fn nothing_that_matches_answers_404_no_route() {
 
 /// The path and query that the endpoint got for this target, sent as it is; or the status in its place.
 async fn sent_upstream(stack: &Stack, target: &str) -> String {
-    let mut stream = TcpStream::connect(stack.address("web")).await.unwrap();
-    let head =
-        format!("GET {target} HTTP/1.1\r\nHost: test.example\r\nX-Mock-Fault: slow=0ms\r\nConnection: close\r\n\r\n");
-    stream.write_all(head.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
+    let head = format!("GET {target} HTTP/1.1\r\nHost: test.example\r\nConnection: close\r\n\r\n");
+    let answer = raw::exchange(stack.address("web"), head).await;
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     match serde_json::from_str::<serde_json::Value>(body) {
         Ok(seen) => seen["uri"].as_str().unwrap().to_owned(),
-        Err(_) => head[9..12].to_owned(),
+        Err(_) => raw::status(head).to_string(),
     }
 }
 
@@ -203,4 +197,27 @@ async fn dot_segments_cannot_leave_a_routes_prefix() {
         assert_eq!(sent_upstream(&stack, target).await, "404", "{target}");
     }
     assert_eq!(stack.container("web-1").requests() + stack.container("web-2").requests(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn route_of_one_listener_is_not_seen_on_another() {
+    let stack = stack(
+        r#"
+        [listeners.inside]
+        address = "127.0.0.1:0"
+        [routes.inside]
+        listeners = ["inside"]
+        service = "one"
+        [routes.all]
+        path_prefix = "/"
+        service = "two"
+        "#,
+    )
+    .await;
+    assert_eq!(place(&stack, get("/")).await, "web-2");
+    let inside = client::send(stack.address("inside"), get("/")).await.unwrap();
+    assert_eq!(inside.upstream(), "web-2", "the longer path goes first");
+    let other = client::send(stack.address("inside"), request("OPTIONS", "*", "")).await.unwrap();
+    assert_eq!(other.upstream(), "web-1");
+    assert_eq!(place(&stack, request("OPTIONS", "*", "")).await, "-");
 }

@@ -2,6 +2,8 @@
 
 use http::StatusCode;
 use waypost_tests::client::{Reply, get, with};
+use waypost_tests::connection::Connection;
+use waypost_tests::tls::{self, Authority};
 use waypost_tests::{CHECKED, Stack, eventually, shop, shop_of, trusting};
 
 const OLD: &str = "a secret of more than thirty-two bytes, the old one";
@@ -185,4 +187,28 @@ async fn cookies_of_the_endpoint_are_kept_beside_ours() {
     let cookies = reply.all("set-cookie");
     assert_eq!(cookies[..2], ["a=1", "b=2"]);
     assert!(cookies.len() == 3 && cookies[2].starts_with("lb="), "{cookies:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pin_follows_the_name_to_a_new_address() {
+    let config = shop(&sticky(&[OLD]));
+    let stack = Stack::start(&config).await;
+    let first = stack.get("/").await;
+    assert_eq!(first.upstream(), "web-1");
+    stack.reload(&config.replace("http://{web-1}", "http://{web-3}")).await;
+    let moved = get_with(&stack, &first.cookie()).await;
+    assert_eq!((moved.upstream().as_str(), moved.header("set-cookie")), ("web-3", ""));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cookie_is_secure_over_tls() {
+    let authority = Authority::new("test authority");
+    let pair = authority.pair("test.example", &["test.example"]);
+    let files = [("site.pem", pair.cert.as_str()), ("site.key", pair.key.as_str())];
+    let tls = "tls = { certificates = [{ cert = \"{dir}/site.pem\", key = \"{dir}/site.key\" }] }\n[routes.all]";
+    let stack = Stack::with_files(&shop(&sticky(&[OLD])).replace("[routes.all]", tls), &files).await;
+    let stream = tls::Client::new(&authority).connect(stack.address("web"), "test.example").await.unwrap();
+    let reply = Connection::http1_over(stream).await.send(get("/")).await.unwrap();
+    assert_pinned_anew(&reply);
+    assert!(reply.header("set-cookie").ends_with("; Secure"), "{}", reply.header("set-cookie"));
 }

@@ -3,14 +3,18 @@
 //! Owns [`Stack`], which is all that a test needs: a config with placeholders, a fleet, a client. Nothing sleeps to
 //! wait: [`eventually!`] asks until the answer is right or ten seconds are over.
 
+mod change;
 pub mod client;
 pub mod connection;
+mod conversation;
 pub mod raw;
 mod shop;
 mod stack;
 pub mod tls;
 pub mod websocket;
 
+pub use connection::Connection;
+pub use conversation::Conversation;
 pub use shop::{CHECKED, routed, shop, shop_of, trusting, with_workers};
 pub use stack::Stack;
 pub use upstream_mock::Container;

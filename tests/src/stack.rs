@@ -117,6 +117,14 @@ impl Stack {
         let line = page.lines().find(|line| line.starts_with(beginning));
         line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(0.0)
     }
+
+    /// The sum of all series of this metric.
+    pub fn total(&self, metric: &str) -> f64 {
+        let page = self.metrics();
+        let lines =
+            page.lines().filter(|line| line.starts_with(metric) && line[metric.len()..].starts_with(['{', ' ']));
+        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
 }
 
 fn path_in(folder: &TempDir) -> PathBuf {

@@ -5,6 +5,7 @@
 
 pub mod proxy_protocol;
 mod connection;
+mod conversation;
 mod gate;
 mod socket;
 mod worker;
@@ -101,11 +102,9 @@ impl Edge {
         let mut open = self.open.lock();
         let mut before = std::mem::take(&mut *open);
         for (name, wanted, socket) in prepared.0 {
-            let same = before.remove_entry(&name).filter(|(_, listener)| Arc::ptr_eq(&listener.socket, &socket));
-            let listener = match same {
-                Some((_, listener)) => listener,
-                None => self.open(&name, wanted, socket),
-            };
+            let stays = before.get(&name).is_some_and(|listener| Arc::ptr_eq(&listener.socket, &socket));
+            let kept = if stays { before.remove(&name) } else { None };
+            let listener = kept.unwrap_or_else(|| self.open(&name, wanted, socket));
             open.insert(name, listener);
         }
         for (name, listener) in before {

@@ -71,7 +71,7 @@ async fn serve(mut openings: mpsc::UnboundedReceiver<Opened>, shared: Shared) {
 }
 
 async fn accept(socket: TcpListener, gate: Arc<Gate>, shared: Shared) {
-    // The process does not end before the queue is empty.
+    // Nothing is over before the queue is empty: a drain waits for this as for a connection.
     let _accepting = shared.lifecycle.connections.token();
     loop {
         tokio::select! {
@@ -85,8 +85,9 @@ async fn accept(socket: TcpListener, gate: Arc<Gate>, shared: Shared) {
 async fn admit(accepted: io::Result<(TcpStream, SocketAddr)>, gate: &Arc<Gate>, shared: &Shared) {
     match accepted {
         Ok((stream, peer)) => {
-            let connection = connection::serve(stream, peer, Arc::clone(gate), shared.clone());
-            drop(tokio::spawn(shared.lifecycle.connections.track_future(connection)));
+            let served = connection::serve(stream, peer, Arc::clone(gate), shared.clone());
+            // Counted from now on, not from when the task is first run.
+            tokio::spawn(shared.lifecycle.connections.track_future(served));
         }
         Err(error) if is_of_one_connection(&error) => {}
         Err(error) => {

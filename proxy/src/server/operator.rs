@@ -105,14 +105,13 @@ fn problem_view(problem: &waypost_config::Problem) -> ProblemView {
 fn service_view(service: &Arc<Service>) -> ServiceView {
     ServiceView {
         name: service.name.to_string(),
-        balancer: serde_json::to_value(service.config.balancer).ok().as_ref().and_then(as_text).unwrap_or_default(),
+        balancer: serde_json::to_value(service.config.balancer)
+            .ok()
+            .and_then(|name| name.as_str().map(str::to_owned))
+            .unwrap_or_default(),
         available: service.available_count(),
         endpoints: service.endpoints.iter().map(|endpoint| endpoint_view(service, endpoint)).collect(),
     }
-}
-
-fn as_text(value: &serde_json::Value) -> Option<String> {
-    value.as_str().map(str::to_owned)
 }
 
 fn endpoint_view(service: &Service, endpoint: &Arc<Endpoint>) -> EndpointView {

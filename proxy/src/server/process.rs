@@ -15,7 +15,8 @@ use pingora_core::services::Service;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
-use super::{Options, Order, StartError, Waypost};
+use super::tasks::Order;
+use super::{Options, StartError, Waypost};
 use crate::drain::Tunnels;
 use crate::handover::{self, HandoverError, Inherited};
 use crate::reload::Refusal;

@@ -131,7 +131,11 @@ impl Compiler<'_> {
         });
         let endpoints = endpoints.collect();
         let live = self.service_live(&name, config, before);
-        Ok(Service::new(name, config.clone(), service::Parts { endpoints, live, process_key: &self.ground.process_key }))
+        Ok(Service::new(
+            name,
+            config.clone(),
+            service::Parts { endpoints, live, process_key: &self.ground.process_key },
+        ))
     }
 
     fn service_live(&self, name: &str, config: &config::Service, before: Option<&Arc<Service>>) -> Arc<service::Live> {
@@ -153,7 +157,7 @@ impl Compiler<'_> {
         let first_tls = self.config.listeners.values().find(|listener| listener.tls.is_some());
         let https_port = first_tls.map(|listener| listener.address.port());
         let compile = |(name, listener): (&String, &listener::Listener)| {
-            let (router, routes) = self.routes(name, services)?;
+            let (router, compiled) = self.routes(name, services)?;
             let view = ListenerView {
                 name: name.as_str().into(),
                 config: listener.clone(),
@@ -161,7 +165,7 @@ impl Compiler<'_> {
                 unrouted: self.ground.metrics.route(name, "", ""),
                 https_port: if listener.redirect_https { https_port } else { None },
                 router,
-                routes,
+                routes: compiled,
             };
             Ok((Arc::clone(&view.name), Arc::new(view)))
         };

@@ -562,7 +562,13 @@ mod tests {
         let certificate = metrics.certificate("web", "CN=shop.example", "0a");
         let route = metrics.route("web", "shop", "shop");
         route.begin();
-        route.finish(&Finished { method: &Method::GET, status: 200, elapsed: Duration::from_millis(2), bytes_in: 0, bytes_out: 10 });
+        route.finish(&Finished {
+            method: &Method::GET,
+            status: 200,
+            elapsed: Duration::from_millis(2),
+            bytes_in: 0,
+            bytes_out: 10,
+        });
         route.replied("no_endpoint");
         let service = metrics.service("shop");
         service.retried("connect_failed");
@@ -582,7 +588,13 @@ mod tests {
         let route = metrics.route("web", "shop", "shop");
         route.begin();
         check(&metrics, r#"waypost_requests_in_flight{listener="web",route="shop",service="shop"} 1"#);
-        route.finish(&Finished { method: &Method::POST, status: 201, elapsed: Duration::from_millis(40), bytes_in: 7, bytes_out: 11 });
+        route.finish(&Finished {
+            method: &Method::POST,
+            status: 201,
+            elapsed: Duration::from_millis(40),
+            bytes_in: 7,
+            bytes_out: 11,
+        });
         check(&metrics, r#"waypost_requests_in_flight{listener="web",route="shop",service="shop"} 0"#);
         check(
             &metrics,
@@ -603,8 +615,20 @@ mod tests {
         for _ in 0..2 {
             route.begin();
         }
-        route.finish(&Finished { method: &Method::GET, status: 200, elapsed: Duration::from_millis(300), bytes_in: 0, bytes_out: 0 });
-        route.finish(&Finished { method: &Method::GET, status: 200, elapsed: Duration::from_millis(1200), bytes_in: 0, bytes_out: 0 });
+        route.finish(&Finished {
+            method: &Method::GET,
+            status: 200,
+            elapsed: Duration::from_millis(300),
+            bytes_in: 0,
+            bytes_out: 0,
+        });
+        route.finish(&Finished {
+            method: &Method::GET,
+            status: 200,
+            elapsed: Duration::from_millis(1200),
+            bytes_in: 0,
+            bytes_out: 0,
+        });
         let bucket = |bound, count| {
             format!(
                 "waypost_request_duration_seconds_bucket{{listener=\"web\",route=\"shop\",service=\"shop\",\
@@ -622,7 +646,13 @@ mod tests {
         let route = metrics.route("web", "shop", "shop");
         for (method, status) in [("BREW", 200), ("PURGE", 200), ("GET", 999), ("GET", 600), ("GET", 99)] {
             route.begin();
-            route.finish(&Finished { method: &Method::from_bytes(method.as_bytes()).unwrap(), status, elapsed: Duration::ZERO, bytes_in: 0, bytes_out: 0 });
+            route.finish(&Finished {
+                method: &Method::from_bytes(method.as_bytes()).unwrap(),
+                status,
+                elapsed: Duration::ZERO,
+                bytes_in: 0,
+                bytes_out: 0,
+            });
         }
         let line = |method, status, count| {
             format!(
@@ -639,7 +669,13 @@ mod tests {
         let metrics = Metrics::new();
         let route = metrics.route("web", "chat", "chat");
         route.begin();
-        route.finish_upgrade(&Finished { method: &Method::GET, status: 101, elapsed: Duration::ZERO, bytes_in: 5, bytes_out: 6 });
+        route.finish_upgrade(&Finished {
+            method: &Method::GET,
+            status: 101,
+            elapsed: Duration::ZERO,
+            bytes_in: 5,
+            bytes_out: 6,
+        });
         check(&metrics, r#"waypost_request_duration_seconds_count{listener="web",route="chat",service="chat"} 0"#);
         check(&metrics, r#"waypost_upgrades_total{listener="web",route="chat",service="chat"} 1"#);
         check(&metrics, r#"waypost_requests_in_flight{listener="web",route="chat",service="chat"} 0"#);
@@ -685,7 +721,13 @@ mod tests {
                         let route = metrics.route("web", "shop", "shop");
                         route.begin();
                         assert!(metrics.families.requests_in_flight.cell(&["web", "shop", "shop"]).get() >= 1);
-                        route.finish(&Finished { method: &Method::GET, status: 200, elapsed: Duration::ZERO, bytes_in: 0, bytes_out: 0 });
+                        route.finish(&Finished {
+                            method: &Method::GET,
+                            status: 200,
+                            elapsed: Duration::ZERO,
+                            bytes_in: 0,
+                            bytes_out: 0,
+                        });
                     }
                 });
             }
@@ -757,7 +799,13 @@ mod tests {
     fn every_definition_is_exported_under_its_name() {
         let metrics = Metrics::new();
         let _handles = exercise(&metrics);
-        metrics.route("web", "shop", "shop").finish_upgrade(&Finished { method: &Method::GET, status: 101, elapsed: Duration::ZERO, bytes_in: 0, bytes_out: 0 });
+        metrics.route("web", "shop", "shop").finish_upgrade(&Finished {
+            method: &Method::GET,
+            status: 101,
+            elapsed: Duration::ZERO,
+            bytes_in: 0,
+            bytes_out: 0,
+        });
         for Definition { name, kind, .. } in DEFINITIONS {
             check(&metrics, &format!("# TYPE {name} {kind}"));
             assert!(name.starts_with("waypost_"), "{name}");

@@ -188,7 +188,7 @@ fn broken(mut error: hyper::client::conn::TrySendError<Request<RequestBody>>, up
     Failure { cause, detail: chain(&error), sent, request }
 }
 
-/// RFC 9113 sections 8.7 and 6.8: REFUSED_STREAM, and streams beyond a graceful GOAWAY, were not processed.
+/// RFC 9113 sections 8.7 and 6.8: `REFUSED_STREAM`, and streams beyond a graceful GOAWAY, were not processed.
 fn is_refused_stream(error: &hyper::Error) -> bool {
     let Some(error) = error.source().and_then(|source| source.downcast_ref::<h2::Error>()) else { return false };
     let graceful_goaway = error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR);

@@ -91,39 +91,41 @@ mod tests {
     const POST: Repeatable = Repeatable { idempotent: false, body: true, whole_body: true };
     const LONG_PUT: Repeatable = Repeatable { idempotent: true, body: false, whole_body: false };
 
+    const UNSENT: fn(RetryOn) -> Failed = |on| Failed { on: Some(on), sent: false };
+    const SENT: fn(RetryOn) -> Failed = |on| Failed { on: Some(on), sent: true };
+
     #[track_caller]
-    fn check(expected: bool, attempt: u32, on: Option<RetryOn>, sent: bool, request: Repeatable) {
-        let failed = Failed { on, sent };
+    fn check(expected: bool, attempt: u32, failed: Failed, request: Repeatable) {
         assert_eq!(allows(&Retry::default(), attempt, failed, request), expected, "{failed:?} {request:?}");
     }
 
     #[test]
     fn what_was_not_sent_is_repeated_whatever_its_method() {
-        check(true, 1, Some(RetryOn::ConnectFailure), false, GET);
-        check(true, 1, Some(RetryOn::ConnectFailure), false, POST);
-        check(false, 1, Some(RetryOn::ConnectFailure), false, LONG_PUT);
+        check(true, 1, UNSENT(RetryOn::ConnectFailure), GET);
+        check(true, 1, UNSENT(RetryOn::ConnectFailure), POST);
+        check(false, 1, UNSENT(RetryOn::ConnectFailure), LONG_PUT);
     }
 
     #[test]
     fn what_was_sent_is_repeated_only_if_idempotent_and_whole() {
-        check(true, 1, Some(RetryOn::Reset), true, GET);
-        check(false, 1, Some(RetryOn::Reset), true, POST);
-        check(false, 1, Some(RetryOn::Reset), true, LONG_PUT);
-        check(true, 1, Some(RetryOn::Status(503)), true, GET);
-        check(false, 1, Some(RetryOn::Status(503)), true, POST);
+        check(true, 1, SENT(RetryOn::Reset), GET);
+        check(false, 1, SENT(RetryOn::Reset), POST);
+        check(false, 1, SENT(RetryOn::Reset), LONG_PUT);
+        check(true, 1, SENT(RetryOn::Status(503)), GET);
+        check(false, 1, SENT(RetryOn::Status(503)), POST);
     }
 
     #[test]
     fn what_is_not_listed_is_not_repeated() {
-        check(false, 1, Some(RetryOn::Status(500)), true, GET);
-        check(false, 1, None, true, GET);
-        check(false, 1, None, false, GET);
+        check(false, 1, SENT(RetryOn::Status(500)), GET);
+        check(false, 1, Failed { on: None, sent: true }, GET);
+        check(false, 1, Failed { on: None, sent: false }, GET);
     }
 
     #[test]
     fn attempts_are_counted_with_the_first() {
-        check(true, 2, Some(RetryOn::Timeout), true, GET);
-        check(false, 3, Some(RetryOn::Timeout), true, GET);
+        check(true, 2, SENT(RetryOn::Timeout), GET);
+        check(false, 3, SENT(RetryOn::Timeout), GET);
     }
 
     #[test]

@@ -1,0 +1,264 @@
+//! A client connection that speaks HTTP: requests go to the pipeline, and the clock says whose turn it is.
+//!
+//! Owns the deadlines that no exchange owns: a head that does not end, idleness, and the end of the listener. Never
+//! looks into a request.
+
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::Service;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::AsyncWriteExt;
+use tokio::time::{Instant, sleep};
+use waypost_config::listener::{Limits, Timeouts};
+
+use super::Shared;
+use super::gate::Gate;
+use super::socket::Socket;
+use crate::body::ResponseBody;
+use crate::downstream::{Downstream, Turn};
+use crate::pipeline;
+use crate::reply::Cause;
+
+/// Hands each request to the pipeline.
+#[derive(Clone)]
+pub(super) struct Handler {
+    pub(super) downstream: Arc<Downstream>,
+    pub(super) shared: Shared,
+}
+
+impl Service<Request<Incoming>> for Handler {
+    type Response = Response<ResponseBody>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Infallible>> + Send>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let Handler { downstream, shared } = self.clone();
+        Box::pin(async move { Ok(pipeline::handle(&shared.snapshot, &downstream, request).await) })
+    }
+}
+
+/// All that a connection needs once it speaks HTTP.
+pub(super) struct Conversation {
+    pub(super) handler: Handler,
+    pub(super) gate: Arc<Gate>,
+    pub(super) timeouts: Timeouts,
+    pub(super) limits: Limits,
+}
+
+/// How an HTTP/1.1 connection takes the end of its listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Leaving {
+    /// It has not come.
+    No,
+    /// The next response is the last one; if no request comes for a moment, there is none.
+    AfterNext,
+    /// The response that is being made is the last one.
+    Now,
+}
+
+/// A client that does not know yet that we leave may be sending its next request right now: closing at once would
+/// lose it.
+const LAST_REQUEST: Duration = Duration::from_millis(250);
+
+/// Returns when the listener is closing and whoever was about to speak has had time to.
+pub(super) async fn no_longer_expected(gate: &Gate) {
+    gate.closing.cancelled().await;
+    sleep(LAST_REQUEST).await;
+}
+
+impl Conversation {
+    /// Speaks HTTP/1.1 to the end.
+    pub(super) async fn over_http1(self, socket: Socket) {
+        let Conversation { handler, gate, timeouts, limits } = self;
+        let downstream = Arc::clone(&handler.downstream);
+        let mut connection = http1_builder(&limits).serve_connection(TokioIo::new(socket), handler).with_upgrades();
+        let mut watch = std::pin::pin!(sleep(timeouts.header.0.min(timeouts.idle.0)));
+        let _busy = downstream.lifecycle.busy.token();
+        let mut leaving = Leaving::No;
+        loop {
+            let staying = leaving == Leaving::No;
+            let speaking = poll_fn(|cx| {
+                let ended = Pin::new(&mut connection).poll(cx);
+                if leaving == Leaving::AfterNext && ended.is_pending() && downstream.activity.turn() == Turn::Busy {
+                    // The response says `Connection: close`.
+                    leaving = Leaving::Now;
+                    Pin::new(&mut connection).graceful_shutdown();
+                }
+                ended
+            });
+            tokio::select! {
+                biased;
+                ended = speaking => return count_end(&gate, ended),
+                () = gate.closing.cancelled(), if staying => {
+                    leaving = Leaving::AfterNext;
+                    watch.as_mut().reset(Instant::now() + LAST_REQUEST);
+                }
+                () = watch.as_mut() => match patience(downstream.activity.turn(), &timeouts) {
+                    Patience::LeftIdle(_) if leaving == Leaving::AfterNext => {
+                        leaving = Leaving::Now;
+                        Pin::new(&mut connection).graceful_shutdown();
+                    }
+                    Patience::Left(wait) | Patience::LeftIdle(wait) => watch.as_mut().reset(Instant::now() + wait),
+                    Patience::OverIdle => return,
+                    Patience::OverHead => {
+                        gate.metrics.refused(Cause::HeaderTimeout.token());
+                        return say_timeout(connection.into_parts().map(|parts| parts.io.into_inner())).await;
+                    }
+                },
+            }
+        }
+    }
+
+    /// Speaks HTTP/2 to the end.
+    pub(super) async fn over_http2(self, socket: Socket) {
+        let Conversation { handler, gate, timeouts, limits } = self;
+        let downstream = Arc::clone(&handler.downstream);
+        let mut connection = std::pin::pin!(http2_builder(&limits).serve_connection(TokioIo::new(socket), handler));
+        let idle = timeouts.idle.0;
+        let mut watch = std::pin::pin!(sleep(idle));
+        let mut busy = Some(downstream.lifecycle.busy.token());
+        let mut leaving = false;
+        loop {
+            let staying = !leaving;
+            let speaking = poll_fn(|cx| {
+                let ended = connection.as_mut().poll(cx);
+                if !staying && downstream.activity.is_tunnels_only() {
+                    // Tunnels are told to end when nobody is busy any more; this connection ends with its last one.
+                    busy = None;
+                }
+                ended
+            });
+            tokio::select! {
+                biased;
+                ended = speaking => return count_end(&gate, ended),
+                () = gate.closing.cancelled(), if staying => {
+                    leaving = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+                () = watch.as_mut() => match downstream.activity.idle_for() {
+                    Some(taken) if taken >= idle && leaving => return,
+                    Some(taken) if taken >= idle => {
+                        leaving = true;
+                        connection.as_mut().graceful_shutdown();
+                        watch.as_mut().reset(Instant::now() + GOODBYE);
+                    }
+                    taken => watch.as_mut().reset(Instant::now() + idle.saturating_sub(taken.unwrap_or_default())),
+                },
+            }
+        }
+    }
+}
+
+fn http1_builder(limits: &Limits) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    let header_bytes = usize::try_from(limits.header_bytes.0).unwrap_or(usize::MAX);
+    // The time limits of heads are watched here, for idleness has another one.
+    builder.header_read_timeout(None).max_header_size(header_bytes).max_buf_size(header_bytes.max(READ_BUFFER));
+    if limits.headers != DEFAULT_MAX_HEADERS {
+        // Any value, even hyper's own default, moves its table of fields to the heap.
+        builder.max_headers(limits.headers);
+    }
+    builder
+}
+
+/// hyper's own limit on the number of header fields.
+const DEFAULT_MAX_HEADERS: usize = 100;
+
+/// As far as hyper's read buffer may grow under a fast upload.
+const READ_BUFFER: usize = 64 * 1024;
+
+/// What the clock says about a connection.
+#[derive(Debug, PartialEq, Eq)]
+enum Patience {
+    /// Look again after this.
+    Left(Duration),
+    /// The same, and nothing is going on.
+    LeftIdle(Duration),
+    /// It has been idle for too long.
+    OverIdle,
+    /// Its head has taken too long.
+    OverHead,
+}
+
+fn patience(turn: Turn, timeouts: &Timeouts) -> Patience {
+    let (header, idle) = (timeouts.header.0, timeouts.idle.0);
+    match turn {
+        Turn::Busy => Patience::Left(header),
+        Turn::Head(taken) if taken >= header => Patience::OverHead,
+        Turn::Head(taken) => Patience::Left(header.saturating_sub(taken)),
+        Turn::Idle(taken) if taken >= idle => Patience::OverIdle,
+        // A head may begin right after this look, so the next one is not later than a head may take.
+        Turn::Idle(taken) => Patience::LeftIdle(idle.saturating_sub(taken).min(header)),
+    }
+}
+
+/// 408, written by ourselves: hyper closes without a word.
+async fn say_timeout(socket: Option<Socket>) {
+    let Some(mut socket) = socket else { return };
+    let text = concat!(
+        "HTTP/1.1 408 Request Timeout\r\n",
+        "connection: close\r\ncontent-length: 0\r\nx-waypost-reason: header_timeout\r\n\r\n",
+    );
+    // The client is slow at best and gone at worst; nobody waits for it.
+    let _ = tokio::time::timeout(GOODBYE, async {
+        socket.write_all(text.as_bytes()).await?;
+        socket.shutdown().await
+    })
+    .await;
+}
+
+/// How long a last word to a client may take.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+fn http2_builder(limits: &Limits) -> http2::Builder<TokioExecutor> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits.concurrent_streams)
+        .max_header_list_size(u32::try_from(limits.header_bytes.0).unwrap_or(u32::MAX))
+        // A peer that is gone without a word is found within half a minute.
+        .keep_alive_interval(Duration::from_secs(20))
+        .keep_alive_timeout(Duration::from_secs(10))
+        .enable_connect_protocol();
+    builder
+}
+
+fn count_end(gate: &Gate, ended: hyper::Result<()>) {
+    let Err(error) = ended else { return };
+    if error.is_parse_too_large() {
+        gate.metrics.refused(Cause::HeadersTooLarge.token());
+    } else if error.is_parse() {
+        gate.metrics.refused(Cause::BadRequest.token());
+    } else {
+        tracing::debug!(listener = %gate.name, %error, "client connection broke off");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_and_idleness_have_their_own_limits() {
+        let timeouts = Timeouts::default();
+        let seconds = Duration::from_secs;
+        let cases = [
+            (Turn::Busy, Patience::Left(seconds(10))),
+            (Turn::Head(seconds(4)), Patience::Left(seconds(6))),
+            (Turn::Head(seconds(10)), Patience::OverHead),
+            (Turn::Idle(seconds(0)), Patience::LeftIdle(seconds(10))),
+            (Turn::Idle(seconds(55)), Patience::LeftIdle(seconds(5))),
+            (Turn::Idle(seconds(60)), Patience::OverIdle),
+        ];
+        for (turn, expected) in cases {
+            assert_eq!(patience(turn, &timeouts), expected, "{turn:?}");
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! Certificates in use: renewed pairs are swapped in, and their ends of validity shown.
+//!
+//! Owns the series of the expiry metric. The certificates themselves belong to their stores.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use parking_lot::Mutex;
+
+use crate::snapshot::Snapshot;
+use crate::telemetry::metrics::{CertificateMetrics, Metrics};
+use crate::tls::PairChange;
+
+/// The series of the certificates that are served.
+#[derive(Debug, Default)]
+pub(super) struct Certificates(Mutex<Vec<Arc<CertificateMetrics>>>);
+
+impl Certificates {
+    /// Brings the metric to what this snapshot serves; the series of others go.
+    pub(super) fn show(&self, snapshot: &Snapshot, metrics: &Metrics) {
+        let mut shown = Vec::new();
+        for (listener, store) in snapshot.certificate_stores() {
+            for certificate in store.certificates() {
+                let metrics = metrics.certificate(listener, &certificate.subject, &certificate.serial);
+                metrics.not_after.set(unix_seconds(certificate.not_after));
+                shown.push(metrics);
+            }
+        }
+        *self.0.lock() = shown;
+    }
+}
+
+/// Swaps renewed pairs, each by itself. Blocks on the file system.
+pub(super) fn refresh(snapshot: &Snapshot) {
+    for (listener, store) in snapshot.certificate_stores() {
+        for outcome in store.refresh() {
+            let cert = outcome.cert.display();
+            match outcome.change {
+                PairChange::Unchanged => {}
+                PairChange::Replaced => tracing::info!(%listener, %cert, "certificate replaced"),
+                PairChange::Kept(error) => {
+                    tracing::warn!(%listener, %cert, %error, "certificate kept, the new pair is refused");
+                }
+            }
+        }
+    }
+}
+
+fn unix_seconds(time: SystemTime) -> i64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}

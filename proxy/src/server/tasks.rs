@@ -1,0 +1,136 @@
+//! What goes on beside the requests: reloads, the care of idle connections, and the hand-over to a new process.
+//!
+//! Each function is one task, spawned by the composition root. They own nothing that outlives them.
+
+use std::collections::HashSet;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use waypost_config::watch::{Change, Watcher};
+
+use super::{Process, certificates};
+use crate::drain::Tunnels;
+use crate::handover::{self, Offer};
+use crate::reload::{Refusal, Report};
+use crate::snapshot::Snapshot;
+
+/// A reason to read the file again.
+#[derive(Debug, Default)]
+pub(super) struct Order {
+    /// Files that have changed, if that is the reason.
+    pub(super) changed: Vec<PathBuf>,
+    /// Who wants to know what came of it.
+    pub(super) answer: Option<oneshot::Sender<Result<Report, Arc<Refusal>>>>,
+}
+
+/// How often idle connections are looked through.
+const SWEEP: Duration = Duration::from_secs(5);
+
+/// Carries out orders one after another; those that came meanwhile are one.
+pub(super) async fn obey(process: Arc<Process>, mut inbox: mpsc::UnboundedReceiver<Order>, files: Vec<PathBuf>) {
+    let watcher = watch(&process, &files);
+    while let Some(first) = inbox.recv().await {
+        let mut orders = vec![first];
+        while let Ok(order) = inbox.try_recv() {
+            orders.push(order);
+        }
+        let changed: Vec<PathBuf> = orders.iter().flat_map(|order| order.changed.iter().cloned()).collect();
+        let before = process.shared.snapshot.load_full();
+        let obeying = Arc::clone(&process);
+        let result = tokio::task::spawn_blocking(move || {
+            certificates::refresh(&obeying.shared.snapshot.load());
+            obeying.reloader.reload(&changed)
+        });
+        let result = result.await.unwrap_or_else(|_| Err(Arc::new(Refusal::Stopping)));
+        if let Ok(report) = &result {
+            process.follow();
+            release_removed(&process.shared.snapshot.load(), &before);
+            if let Some(watcher) = &watcher {
+                watcher.set_paths(watched(process.reloader.path(), &report.files));
+            }
+        }
+        for answer in orders.into_iter().filter_map(|order| order.answer) {
+            // Whoever asked may have gone.
+            let _ = answer.send(result.clone());
+        }
+    }
+}
+
+fn watch(process: &Arc<Process>, files: &[PathBuf]) -> Option<Watcher> {
+    let told = Arc::downgrade(process);
+    let on_change = move |Change { paths }: Change| {
+        if let Some(process) = told.upgrade() {
+            process.order(Order { changed: paths, answer: None });
+        }
+    };
+    match Watcher::new(watched(process.reloader.path(), files), on_change) {
+        Ok(watcher) => {
+            // What was written after the file was read and before it was watched, the watcher takes for what it was.
+            if process.reloader.is_behind() {
+                process.order(Order::default());
+            }
+            Some(watcher)
+        }
+        Err(error) => {
+            tracing::error!(%error, "files are not watched; SIGHUP and the admin API still reload");
+            None
+        }
+    }
+}
+
+fn watched(config: &Path, files: &[PathBuf]) -> Vec<PathBuf> {
+    [&[config.to_owned()], files].concat()
+}
+
+/// Upgraded connections of endpoints that are gone get the grace period, then they are told to go.
+fn release_removed(now: &Snapshot, before: &Snapshot) {
+    let staying: HashSet<_> = now.endpoints().map(|(_, endpoint)| Arc::as_ptr(&endpoint.live)).collect();
+    let grace_period = now.config.server.grace_period.0;
+    for (_, endpoint) in before.endpoints().filter(|(_, endpoint)| !staying.contains(&Arc::as_ptr(&endpoint.live))) {
+        let removed = endpoint.live.removed.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(grace_period).await;
+            removed.cancel();
+        });
+    }
+}
+
+/// Closes idle connections whose time is over.
+pub(super) async fn sweep(process: Arc<Process>) {
+    let mut ticks = tokio::time::interval(SWEEP);
+    loop {
+        ticks.tick().await;
+        for (_, endpoint) in process.shared.snapshot.load().endpoints() {
+            endpoint.pool.sweep();
+        }
+    }
+}
+
+/// Gives the listening sockets to a new process that asks, and drains once it serves.
+pub(super) async fn hand_over(process: Arc<Process>, offer: Offer) {
+    loop {
+        let mut request = match offer.accept().await {
+            Ok(request) => request,
+            Err(error) => return tracing::error!(%error, "upgrade socket has failed"),
+        };
+        let pid = request.pid();
+        let sockets = process.sockets();
+        let shown: Vec<_> = sockets.iter().map(|(key, socket)| (key.clone(), socket.as_fd())).collect();
+        if let Err(error) = request.send(&shown).await {
+            tracing::error!(pid, %error, "sockets could not be sent");
+            continue;
+        }
+        match request.outcome().await {
+            handover::Outcome::Failed(reason) => tracing::error!(pid, reason, "upgrade failed, this process goes on"),
+            handover::Outcome::TakenOver => {
+                tracing::info!(pid, "upgraded, the new process serves");
+                process.superseded.cancel();
+                drop(offer);
+                return process.drain(Tunnels::LiveOn).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! The admin API before a running Waypost: what it tells, what it does, and for whom.
+
+use http::{Method, StatusCode};
+use waypost_tests::client::{self, Reply};
+use waypost_tests::{Stack, eventually};
+
+const CONFIG: &str = r#"
+    version = 1
+    [server]
+    workers = 1
+    [admin]
+    address = "127.0.0.1:0"
+    token = "open sesame, please"
+    [listeners.web]
+    address = "127.0.0.1:0"
+    [routes.all]
+    service = "shop"
+    [services.shop]
+    endpoints = [{ name = "web-1", url = "http://{web-1}" }, { name = "web-2", url = "http://{web-2}" }]
+"#;
+
+async fn ask_with(stack: &Stack, method: Method, path: &str, headers: &[(&'static str, &str)]) -> Reply {
+    let mut request = client::request(method.as_str(), path, "");
+    request.headers_mut().insert("host", "localhost".parse().unwrap());
+    for (name, value) in headers {
+        request.headers_mut().insert(*name, value.parse().unwrap());
+    }
+    client::send(stack.waypost.admin_address().expect("admin is open"), request).await.unwrap()
+}
+
+async fn get(stack: &Stack, path: &str) -> Reply {
+    ask_with(stack, Method::GET, path, &[]).await
+}
+
+async fn post(stack: &Stack, path: &str) -> Reply {
+    ask_with(stack, Method::POST, path, &[]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_tell_how_it_is_going() {
+    let stack = Stack::start(CONFIG).await;
+    assert_eq!(get(&stack, "/ping").await.text(), "pong\n");
+    let ready = get(&stack, "/ready").await;
+    assert_eq!((ready.status, &ready.json()["ready"]), (StatusCode::OK, &true.into()));
+    let metrics = get(&stack, "/metrics").await;
+    assert!(metrics.header("content-type").starts_with("text/plain; version=0.0.4"), "{metrics:?}");
+    assert!(metrics.text().contains("\nwaypost_config_generation 1\n"));
+    assert!(metrics.text().contains("\nprocess_resident_memory_bytes "));
+    assert_eq!(get(&stack, "/elsewhere").await.status, StatusCode::NOT_FOUND);
+    assert_eq!(get(&stack, "/api/reload").await.status, StatusCode::METHOD_NOT_ALLOWED);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn config_is_shown_without_its_secrets() {
+    let stack = Stack::start(CONFIG).await;
+    let config = get(&stack, "/api/config").await;
+    assert_eq!(config.json()["generation"], 1);
+    assert_eq!(config.json()["path"], stack.config().display().to_string());
+    let text = config.json()["text"].as_str().unwrap().to_owned();
+    assert!(text.contains("[services.shop") && text.contains("***"), "{text}");
+    assert!(!config.text().contains("open sesame, please"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn services_show_each_endpoint_with_its_state() {
+    let stack = Stack::start(CONFIG).await;
+    let services = get(&stack, "/api/services").await.json();
+    assert_eq!((&services[0]["name"], &services[0]["available"]), (&"shop".into(), &2.into()));
+    let endpoint = &services[0]["endpoints"][1];
+    assert_eq!(
+        (&endpoint["name"], &endpoint["state"], &endpoint["draining"]),
+        (&"web-2".into(), &"up".into(), &false.into())
+    );
+    assert!(endpoint["url"].as_str().unwrap().contains(&stack.container("web-2").address().to_string()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reload_publishes_the_next_generation_and_says_what_changed() {
+    let stack = Stack::start(CONFIG).await;
+    stack.write(&CONFIG.replace(
+        "[routes.all]\n",
+        "[routes.extra]\n    path_prefix = \"/x\"\n    service = \"shop\"\n    [routes.all]\n",
+    ));
+    let report = post(&stack, "/api/reload").await;
+    assert_eq!(report.status, StatusCode::OK, "{}", report.text());
+    assert_eq!(get(&stack, "/api/config").await.json()["generation"], 2);
+    assert!(get(&stack, "/api/config").await.text().contains("routes.extra"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refused_reload_leaves_everything_and_is_visible_everywhere() {
+    let stack = Stack::start(CONFIG).await;
+    stack.write(&CONFIG.replace("service = \"shop\"", "service = \"shoop\""));
+    let refused = post(&stack, "/api/reload").await;
+    assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
+    let problem = &refused.json()["problems"][0];
+    assert!(problem["line"].as_u64().is_some(), "{problem}");
+    assert!(refused.text().contains("shoop"), "{}", refused.text());
+    let config = get(&stack, "/api/config").await.json();
+    assert_eq!(config["generation"], 1);
+    assert_eq!(config["refused"]["problems"][0]["line"], problem["line"]);
+    assert_eq!(stack.metric("waypost_config_last_reload_success"), 0.0);
+    assert_eq!(stack.get("/").await.status, StatusCode::OK);
+    stack.write(CONFIG);
+    assert_eq!(post(&stack, "/api/reload").await.status, StatusCode::OK);
+    assert_eq!(get(&stack, "/api/config").await.json()["refused"], serde_json::Value::Null);
+    assert_eq!(stack.metric("waypost_config_last_reload_success"), 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn drained_endpoint_gets_no_new_clients_until_undrained() {
+    let stack = Stack::start(CONFIG).await;
+    let reply = post(&stack, "/api/services/shop/endpoints/web-2/drain").await;
+    assert_eq!((reply.status, &reply.json()["draining"]), (StatusCode::OK, &true.into()));
+    assert!(stack.answers(6).await.iter().all(|name| name == "web-1"));
+    let draining = r#"waypost_endpoint_draining{endpoint="web-2",service="shop"}"#;
+    assert_eq!(stack.metric(draining), 1.0);
+    // The mark survives a reload that does not speak of it.
+    stack.write(&format!("{CONFIG}\n    max_in_flight = 100"));
+    assert_eq!(post(&stack, "/api/reload").await.status, StatusCode::OK);
+    assert!(stack.answers(4).await.iter().all(|name| name == "web-1"));
+    assert_eq!(post(&stack, "/api/services/shop/endpoints/web-2/undrain").await.status, StatusCode::OK);
+    assert!(stack.answers(4).await.iter().any(|name| name == "web-2"));
+    assert_eq!(stack.metric(draining), 0.0);
+    assert_eq!(post(&stack, "/api/services/shop/endpoints/web-9/drain").await.status, StatusCode::NOT_FOUND);
+    assert_eq!(post(&stack, "/api/services/shoop/endpoints/web-1/drain").await.status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ready_needs_endpoints_if_the_file_says_so() {
+    let checked = "ready_needs_endpoints = true\n    [listeners.web]";
+    let config = CONFIG.replace("[listeners.web]", checked)
+        + "\n    [services.shop.health_check]\n    interval = \"50ms\"\n    timeout = \"50ms\"\n    rise = 1\n    fall = 1";
+    let stack = Stack::start(&config).await;
+    eventually!(get(&stack, "/ready").await.status == StatusCode::OK);
+    for name in ["web-1", "web-2"] {
+        stack.container(name).crash().await;
+    }
+    eventually!(get(&stack, "/ready").await.status == StatusCode::SERVICE_UNAVAILABLE);
+    assert!(get(&stack, "/ready").await.text().contains("service `shop`"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_an_operator_may_look_and_change() {
+    let stack = Stack::start(CONFIG).await;
+    let cases: [(&[(&str, &str)], u16, &str); 7] = [
+        (&[], 200, ""),
+        (&[("authorization", "Bearer open sesame, please"), ("host", "proxy.example")], 200, ""),
+        (&[("authorization", "Bearer wrong")], 401, "token_wrong"),
+        (&[("host", "rebound.example")], 403, "foreign_host"),
+        (&[("origin", "http://evil.example")], 403, "cross_site"),
+        (&[("sec-fetch-site", "cross-site")], 403, "cross_site"),
+        (&[("x-forwarded-for", "203.0.113.7")], 403, "proxied"),
+    ];
+    for (headers, status, token) in cases {
+        for (method, path) in [(Method::POST, "/api/reload"), (Method::GET, "/api/config"), (Method::GET, "/metrics")] {
+            let reply = ask_with(&stack, method, path, headers).await;
+            assert_eq!(reply.status.as_u16(), status, "{path} {headers:?}");
+            if status != 200 {
+                assert_eq!(reply.json()["error"], token, "{path} {headers:?}");
+            }
+        }
+        assert_eq!(ask_with(&stack, Method::GET, "/ping", headers).await.status, StatusCode::OK, "{headers:?}");
+    }
+}
