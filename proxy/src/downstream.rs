@@ -137,6 +137,12 @@ impl Activity {
         }
     }
 
+    /// Requests seen so far, if none of them is going on.
+    pub fn requests_if_calm(&self) -> Option<u64> {
+        let calm = self.exchanges.load(Ordering::Relaxed) == 0;
+        calm.then(|| self.requests())
+    }
+
     /// Requests seen so far.
     pub fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)

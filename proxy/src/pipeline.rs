@@ -51,7 +51,7 @@ pub async fn handle(
     let upgrade = Upgrade::wanted(&mut request);
     let (mut head, body) = request.into_parts();
     let grpc = GrpcClient::of(&head.headers);
-    let Some(listener) = snapshot.listener(&downstream.listener).cloned() else { return gone(grpc) };
+    let Some(listener) = snapshot.listener(&downstream.listener).cloned() else { return gone(downstream, grpc) };
     let checked = framing::check(&mut head, &listener.config.limits);
     let host = framing::host(&head);
     let context = RequestContext::identify(downstream, &head, host, &listener.config.trusted_proxies);
@@ -170,6 +170,9 @@ fn switch(
 }
 
 /// The listener was removed, and this connection is being closed.
-fn gone(grpc: GrpcClient) -> Response<ResponseBody> {
+fn gone(downstream: &Downstream, grpc: GrpcClient) -> Response<ResponseBody> {
+    // No exchange, but a request: what is written on a connection while there was none is kept back.
+    downstream.activity.begin();
+    downstream.activity.end();
     reply::invent(Cause::Draining, grpc).map(ResponseBody::unbooked)
 }

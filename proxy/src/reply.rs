@@ -201,10 +201,14 @@ pub fn redirect_to_https(location: HeaderValue) -> Response<Bytes> {
     response
 }
 
+/// The body of a plain reply: one line of text.
+pub fn explained(cause: Cause) -> String {
+    format!("{} {}: {}\n", cause.status().as_u16(), cause.token(), cause.explanation())
+}
+
 fn plain_reply(cause: Cause) -> Response<Bytes> {
     let status = cause.status();
-    let text = format!("{} {}: {}\n", status.as_u16(), cause.token(), cause.explanation());
-    let mut response = Response::new(Bytes::from(text));
+    let mut response = Response::new(Bytes::from(explained(cause)));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));

@@ -19,7 +19,9 @@ const CONFIG: &str = r#"
     endpoints = [{ name = "web-1", url = "http://{web-1}" }, { name = "web-2", url = "http://{web-2}" }]
 "#;
 
-async fn ask_with(stack: &Stack, method: Method, path: &str, headers: &[(&'static str, &str)]) -> Reply {
+type Fields<'a> = &'a [(&'static str, &'a str)];
+
+async fn ask_with(stack: &Stack, method: Method, path: &str, headers: Fields<'_>) -> Reply {
     let mut request = client::request(method.as_str(), path, "");
     request.headers_mut().insert("host", "localhost".parse().unwrap());
     for (name, value) in headers {
@@ -143,7 +145,7 @@ async fn ready_needs_endpoints_if_the_file_says_so() {
 #[tokio::test(flavor = "multi_thread")]
 async fn only_an_operator_may_look_and_change() {
     let stack = Stack::start(CONFIG).await;
-    let cases: [(&[(&str, &str)], u16, &str); 7] = [
+    let cases: [(Fields<'_>, u16, &str); 7] = [
         (&[], 200, ""),
         (&[("authorization", "Bearer open sesame, please"), ("host", "proxy.example")], 200, ""),
         (&[("authorization", "Bearer wrong")], 401, "token_wrong"),

@@ -76,19 +76,33 @@ async fn heads_that_are_not_http_are_refused_and_counted() {
         b"POST / HTTP/1.0\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
     ];
     for (number, head) in cases.into_iter().enumerate() {
-        check(&stack, head, 400, "").await;
+        check(&stack, head, 400, "bad_request").await;
         eventually!(refused(&stack, "bad_request") == (number + 1) as f64);
     }
     assert_eq!(stack.container("web-1").requests(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn bad_head_behind_a_good_one_is_refused_once() {
+    let stack = Stack::start(CONFIG).await;
+    for good in [
+        "GET /bytes/3 HTTP/1.1\r\nhost: a\r\n\r\n",
+        "GET /bytes/200000 HTTP/1.1\r\nhost: a\r\n\r\n",
+        "TRACE / HTTP/1.1\r\nhost: a\r\n\r\n",
+    ] {
+        let answer = raw::exchange(stack.address("web"), format!("{good}GET / HTTP/1.1\r\nhost : a\r\n\r\n")).await;
+        assert_eq!(answer.matches("HTTP/1.1 ").count(), 2, "{answer}");
+        assert_eq!(answer.matches("HTTP/1.1 400").count(), 1, "{answer}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn heads_over_the_limits_are_refused() {
     let stack = Stack::start(CONFIG).await;
     let long = "x".repeat(9000);
-    check(&stack, format!("GET / HTTP/1.1\r\nhost: a\r\nx: {long}\r\n\r\n"), 431, "").await;
-    let many: String = (0..20).map(|number| format!("x-{number}: y\r\n")).collect();
-    check(&stack, format!("GET / HTTP/1.1\r\nhost: a\r\n{many}\r\n"), 431, "").await;
+    check(&stack, format!("GET / HTTP/1.1\r\nhost: a\r\nx: {long}\r\n\r\n"), 431, "headers_too_large").await;
+    let many = "x: y\r\n".repeat(20);
+    check(&stack, format!("GET / HTTP/1.1\r\nhost: a\r\n{many}\r\n"), 431, "headers_too_large").await;
     eventually!(refused(&stack, "headers_too_large") == 2.0);
     let path = "y".repeat(1024);
     check(&stack, format!("GET /{path} HTTP/1.1\r\nhost: a\r\n\r\n"), 414, "uri_too_long").await;

@@ -97,6 +97,7 @@ impl Connection {
     }
 
     /// Another handle on the same HTTP/2 connection.
+    #[must_use]
     pub fn share(&self) -> Connection {
         match &self.sender {
             Sender::Http2(sender) => Connection { sender: Sender::Http2(sender.clone()) },

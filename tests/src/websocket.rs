@@ -10,9 +10,9 @@ use hyper::ext::Protocol;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::Role;
-use tokio_tungstenite::tungstenite::{Error, Message};
 
 use crate::connection::{Body, Connection, empty};
 
@@ -84,8 +84,7 @@ pub async fn ended(socket: &mut WebSocket) -> Option<u16> {
         match socket.next().await {
             Some(Ok(Message::Close(frame))) => code = frame.map(|frame| frame.code.into()),
             Some(Ok(_)) => {}
-            Some(Err(Error::ConnectionClosed)) | None => return code,
-            Some(Err(_)) => return code,
+            Some(Err(_)) | None => return code,
         }
     }
 }

@@ -24,7 +24,7 @@ use super::socket::Socket;
 use crate::body::ResponseBody;
 use crate::downstream::{Downstream, Turn};
 use crate::pipeline;
-use crate::reply::Cause;
+use crate::reply::{self, Cause};
 
 /// Hands each request to the pipeline.
 #[derive(Clone)]
@@ -78,11 +78,12 @@ impl Conversation {
     pub(super) async fn over_http1(self, socket: Socket) {
         let Conversation { handler, gate, timeouts, limits } = self;
         let downstream = Arc::clone(&handler.downstream);
-        let mut connection = http1_builder(&limits).serve_connection(TokioIo::new(socket), handler).with_upgrades();
+        let socket = TokioIo::new(socket.keep_back());
+        let mut connection = http1_builder(&limits).serve_connection(socket, handler).with_upgrades();
         let mut watch = std::pin::pin!(sleep(timeouts.header.0.min(timeouts.idle.0)));
         let _busy = downstream.lifecycle.busy.token();
         let mut leaving = Leaving::No;
-        loop {
+        let last_word = loop {
             let staying = leaving == Leaving::No;
             let speaking = poll_fn(|cx| {
                 let ended = Pin::new(&mut connection).poll(cx);
@@ -95,7 +96,7 @@ impl Conversation {
             });
             tokio::select! {
                 biased;
-                ended = speaking => return count_end(&gate, ended),
+                ended = speaking => break count_end(&gate, ended),
                 () = gate.closing.cancelled(), if staying => {
                     leaving = Leaving::AfterNext;
                     watch.as_mut().reset(Instant::now() + LAST_REQUEST);
@@ -109,10 +110,16 @@ impl Conversation {
                     Patience::OverIdle => return,
                     Patience::OverHead => {
                         gate.metrics.refused(Cause::HeaderTimeout.token());
-                        return say_timeout(connection.into_parts().map(|parts| parts.io.into_inner())).await;
+                        break Some(Cause::HeaderTimeout);
                     }
                 },
             }
+        };
+        let Some(cause) = last_word else { return };
+        let socket = connection.into_parts().map(|parts| parts.io.into_inner());
+        // A body that cannot be read ends amid an exchange: what was being answered is not to be followed by a reply.
+        if let Some(socket) = socket.filter(|socket| cause == Cause::HeaderTimeout || socket.has_kept_back()) {
+            say(cause, socket).await;
         }
     }
 
@@ -137,7 +144,11 @@ impl Conversation {
             });
             tokio::select! {
                 biased;
-                ended = speaking => return count_end(&gate, ended),
+                ended = speaking => {
+                    // HTTP/2 says its own reason, in a GOAWAY.
+                    let _ = count_end(&gate, ended);
+                    return;
+                }
                 () = gate.closing.cancelled(), if staying => {
                     leaving = true;
                     connection.as_mut().graceful_shutdown();
@@ -199,17 +210,21 @@ fn patience(turn: Turn, timeouts: &Timeouts) -> Patience {
     }
 }
 
-/// 408, written by ourselves: hyper closes without a word.
-async fn say_timeout(socket: Option<Socket>) {
-    let Some(mut socket) = socket else { return };
-    let text = concat!(
-        "HTTP/1.1 408 Request Timeout\r\n",
-        "connection: close\r\ncontent-length: 0\r\nx-waypost-reason: header_timeout\r\n\r\n",
+/// The last reply on a connection, written by ourselves: hyper says it without a reason, or closes without a word.
+async fn say(cause: Cause, mut socket: Socket) {
+    socket.speak_again();
+    let (status, reason, body) = (cause.status(), cause.token(), reply::explained(cause));
+    let length = body.len();
+    let text = format!(
+        "HTTP/1.1 {status}\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: {length}\r\n\
+         connection: close\r\nx-waypost-reason: {reason}\r\n\r\n{body}"
     );
     // The client is slow at best and gone at worst; nobody waits for it.
     let _ = tokio::time::timeout(GOODBYE, async {
         socket.write_all(text.as_bytes()).await?;
-        socket.shutdown().await
+        socket.shutdown().await?;
+        // To close with bytes unread would reset the connection, and the reply with it.
+        tokio::io::copy(&mut socket, &mut tokio::io::sink()).await
     })
     .await;
 }
@@ -230,15 +245,19 @@ fn http2_builder(limits: &Limits) -> http2::Builder<TokioExecutor> {
     builder
 }
 
-fn count_end(gate: &Gate, ended: hyper::Result<()>) {
-    let Err(error) = ended else { return };
-    if error.is_parse_too_large() {
-        gate.metrics.refused(Cause::HeadersTooLarge.token());
+/// Counts how it ended: the reason why the client's bytes were refused, if they were.
+fn count_end(gate: &Gate, ended: hyper::Result<()>) -> Option<Cause> {
+    let error = ended.err()?;
+    let cause = if error.is_parse_too_large() {
+        Cause::HeadersTooLarge
     } else if error.is_parse() {
-        gate.metrics.refused(Cause::BadRequest.token());
+        Cause::BadRequest
     } else {
         tracing::debug!(listener = %gate.name, %error, "client connection broke off");
-    }
+        return None;
+    };
+    gate.metrics.refused(cause.token());
+    Some(cause)
 }
 
 #[cfg(test)]
