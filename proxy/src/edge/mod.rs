@@ -171,11 +171,19 @@ fn bind(address: SocketAddr) -> io::Result<Arc<TcpListener>> {
     loop {
         match bind_now(address) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && begun.elapsed() < PORT_PATIENCE => {
-                std::thread::sleep(PORT_PATIENCE / 20);
+                pause();
             }
             bound => return bound,
         }
     }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a reload has a thread for work that blocks, and at the start nobody waits"
+)]
+fn pause() {
+    std::thread::sleep(PORT_PATIENCE / 20);
 }
 
 fn bind_now(address: SocketAddr) -> io::Result<Arc<TcpListener>> {
