@@ -46,6 +46,8 @@ pub struct Activity {
     epoch: Instant,
     /// Requests between their head and their last response byte.
     exchanges: AtomicU32,
+    /// Those of them that have become tunnels.
+    tunnels: AtomicU32,
     /// Milliseconds since `epoch`: the begin of an unfinished head, or 0 while none has begun.
     head_since: AtomicU64,
     /// Milliseconds since `epoch`: the end of the last exchange.
@@ -71,6 +73,7 @@ impl Activity {
         Activity {
             epoch: now,
             exchanges: AtomicU32::new(0),
+            tunnels: AtomicU32::new(0),
             head_since: AtomicU64::new(0),
             idle_since: AtomicU64::new(0),
             requests: AtomicU64::new(0),
@@ -96,6 +99,21 @@ impl Activity {
     pub fn end(&self) {
         self.exchanges.fetch_sub(1, Ordering::Relaxed);
         self.idle_since.store(self.now(), Ordering::Relaxed);
+    }
+
+    /// An exchange has become a tunnel.
+    pub fn tunnel_begun(&self) {
+        self.tunnels.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A tunnel is over; its exchange ends with it.
+    pub fn tunnel_ended(&self) {
+        self.tunnels.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Whether nothing but tunnels, if anything, is going on.
+    pub fn is_tunnels_only(&self) -> bool {
+        self.exchanges.load(Ordering::Relaxed) == self.tunnels.load(Ordering::Relaxed)
     }
 
     /// Whose turn it is.

@@ -48,8 +48,10 @@ pub enum Tunnels {
 #[derive(Debug)]
 pub struct Lifecycle {
     phase: watch::Sender<Phase>,
-    /// One token per client connection that speaks HTTP.
+    /// One token per client connection, to its very end, and per accept loop.
     pub connections: TaskTracker,
+    /// One token per client connection that has more to carry than upgraded streams, or may be about to.
+    pub busy: TaskTracker,
     /// One task per upgraded connection.
     pub tunnels: TaskTracker,
     /// Cancelled when upgraded connections must end.
@@ -62,6 +64,7 @@ impl Lifecycle {
         Arc::new(Lifecycle {
             phase: watch::Sender::new(Phase::Starting),
             connections: TaskTracker::new(),
+            busy: TaskTracker::new(),
             tunnels: TaskTracker::new(),
             tunnels_end: CancellationToken::new(),
         })
@@ -92,20 +95,27 @@ impl Lifecycle {
 
     /// Returns when nothing is in flight, or after `patience`. The listeners are closed already.
     pub async fn drained(&self, tunnels: Tunnels, patience: Duration) {
-        self.connections.close();
-        self.tunnels.close();
+        for tracker in [&self.connections, &self.busy, &self.tunnels] {
+            tracker.close();
+        }
         let calm = async {
-            self.connections.wait().await;
+            self.busy.wait().await;
             if tunnels == Tunnels::EndLast {
                 self.tunnels_end.cancel();
             }
-            self.tunnels.wait().await;
+            self.all_gone().await;
         };
         if tokio::time::timeout(patience, calm).await.is_err() {
             self.tunnels_end.cancel();
             // A moment for the close frames to leave.
-            let _ = tokio::time::timeout(LAST_WORDS, self.tunnels.wait()).await;
+            let _ = tokio::time::timeout(LAST_WORDS, self.all_gone()).await;
         }
+    }
+
+    /// Tunnels over HTTP/2 end before the connections that carry their last words.
+    async fn all_gone(&self) {
+        self.tunnels.wait().await;
+        self.connections.wait().await;
     }
 }
 
@@ -129,7 +139,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn drain_waits_for_the_last_exchange_and_then_ends_tunnels() {
         let lifecycle = Lifecycle::new();
-        let exchange = lifecycle.connections.token();
+        let exchange = lifecycle.busy.token();
         tokio::spawn(async move {
             tokio::time::sleep(Duration::from_secs(3)).await;
             drop(exchange);

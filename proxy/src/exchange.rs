@@ -159,6 +159,7 @@ impl Exchange {
     pub fn upgraded(&mut self) {
         self.route = None;
         self.upgraded = true;
+        self.downstream.activity.tunnel_begun();
     }
 
     /// What a tunnel has carried.
@@ -247,6 +248,9 @@ impl Drop for Exchange {
         self.log(elapsed);
         if let (true, Some(lease)) = (self.complete && !self.upgraded, self.lease.take()) {
             lease.release();
+        }
+        if self.upgraded {
+            self.downstream.activity.tunnel_ended();
         }
         self.downstream.activity.end();
     }

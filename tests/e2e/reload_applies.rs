@@ -169,6 +169,19 @@ async fn listener_is_renamed_without_closing_its_port() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn listener_comes_back_at_the_port_it_had() {
+    let stack = Stack::start(CONFIG).await;
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let more = format!("{CONFIG}[listeners.extra]\naddress = \"{free}\"\n");
+    for _ in 0..50 {
+        stack.reload(&more).await;
+        let mut client = Connection::http1(free).await;
+        assert_eq!(client.send(get("/")).await.unwrap().status, StatusCode::OK);
+        stack.reload(CONFIG).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn limit_of_a_listener_changes_for_open_connections_too() {
     let stack = Stack::start(CONFIG).await;
     let long = format!("/{}", "x".repeat(2000));

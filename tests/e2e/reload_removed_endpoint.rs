@@ -57,11 +57,10 @@ async fn its_websockets_get_the_drain_time_and_then_1001() {
 async fn websockets_of_others_stay() {
     let both = CONFIG.replace("endpoints = [", "endpoints = [{ name = \"web-3\", url = \"http://{web-3}\" }, ");
     let stack = Stack::start(&both).await;
-    let mut sockets =
-        vec![Conversation::open(stack.address("web")).await, Conversation::open(stack.address("web")).await];
+    let mut sockets = [Conversation::open(stack.address("web")).await, Conversation::open(stack.address("web")).await];
     sockets.sort_by(|one, other| one.upstream.cmp(&other.upstream));
     stack.reload(&both.replace(", { name = \"web-1\", url = \"http://{web-1}\" }", "")).await;
-    let [gone, stays] = &mut sockets[..] else { unreachable!("there are two") };
+    let [gone, stays] = &mut sockets;
     assert_eq!(gone.ended().await, Some(1001));
     assert!(stays.echoes("still there").await);
 }

@@ -15,6 +15,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -161,7 +162,23 @@ fn bind_error(name: &Arc<str>, address: SocketAddr, source: io::Error) -> BindEr
 /// Bursts of new connections wait here while workers are busy; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
+/// Workers let go of a closed socket each in its own time, and until then its port is taken.
+const PORT_PATIENCE: Duration = Duration::from_millis(200);
+
+/// Blocks for as long as the port is taken, for a moment at most.
 fn bind(address: SocketAddr) -> io::Result<Arc<TcpListener>> {
+    let begun = Instant::now();
+    loop {
+        match bind_now(address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && begun.elapsed() < PORT_PATIENCE => {
+                std::thread::sleep(PORT_PATIENCE / 20);
+            }
+            bound => return bound,
+        }
+    }
+}
+
+fn bind_now(address: SocketAddr) -> io::Result<Arc<TcpListener>> {
     let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
     // A restart must not wait for the connections of the process before to leave TIME_WAIT.
     socket.set_reuse_address(true)?;

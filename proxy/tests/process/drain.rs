@@ -2,8 +2,18 @@
 
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
+use http::Request;
+use http_body_util::Empty;
+use hyper::client::conn::http2;
+use hyper::ext::Protocol;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use crate::client::{Connection, get};
@@ -87,13 +97,43 @@ async fn websocket_is_told_to_go_away() {
     socket.send(Message::text("echo")).await.unwrap();
     while socket.next().await.unwrap().unwrap() != Message::text("echo") {}
     running.signal("TERM");
-    let close = loop {
-        if let Message::Close(frame) = socket.next().await.unwrap().unwrap() {
-            break frame.unwrap();
-        }
-    };
-    assert_eq!(close.code, CloseCode::Away);
+    assert_eq!(close_code(&mut socket).await, CloseCode::Away);
     assert_eq!(running.ended().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn websocket_over_http2_is_told_to_go_away_and_does_not_hold_the_process() {
+    let scene = Scene::new("").await;
+    let mut running = scene.start(&["run"]).await;
+    let stream = TcpStream::connect(running.web()).await.unwrap();
+    let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    // Extended CONNECT is known to be understood once the server's settings are there, and they come before any answer.
+    let first = Request::get("http://test.example/").body(Empty::<Bytes>::new()).unwrap();
+    assert_eq!(sender.send_request(first).await.unwrap().status(), 200);
+    let uri = "http://test.example/ws";
+    let mut request = Request::builder().method("CONNECT").uri(uri).header("sec-websocket-version", "13");
+    request.extensions_mut().unwrap().insert(Protocol::from_static("websocket"));
+    let response = sender.send_request(request.body(Empty::<Bytes>::new()).unwrap()).await.unwrap();
+    let stream = TokioIo::new(hyper::upgrade::on(response).await.unwrap());
+    let mut socket = WebSocketStream::from_raw_socket(stream, Role::Client, None).await;
+    socket.send(Message::text("echo")).await.unwrap();
+    while socket.next().await.unwrap().unwrap() != Message::text("echo") {}
+
+    let asked = Instant::now();
+    running.signal("TERM");
+    assert_eq!(close_code(&mut socket).await, CloseCode::Away);
+    assert_eq!(running.ended().await.code(), Some(0));
+    assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+}
+
+/// The code of the close frame that comes after whatever else.
+async fn close_code<S: AsyncRead + AsyncWrite + Unpin>(socket: &mut WebSocketStream<S>) -> CloseCode {
+    loop {
+        if let Message::Close(frame) = socket.next().await.unwrap().unwrap() {
+            return frame.unwrap().code;
+        }
+    }
 }
 
 #[tokio::test]
