@@ -83,7 +83,11 @@ impl Conversation {
         let mut watch = std::pin::pin!(sleep(timeouts.header.0.min(timeouts.idle.0)));
         let _busy = downstream.lifecycle.busy.token();
         let mut leaving = Leaving::No;
+<<<<<<< HEAD
         let last_word = loop {
+=======
+        let ended = loop {
+>>>>>>> e2eb
             let staying = leaving == Leaving::No;
             let speaking = poll_fn(|cx| {
                 let ended = Pin::new(&mut connection).poll(cx);
@@ -96,7 +100,11 @@ impl Conversation {
             });
             tokio::select! {
                 biased;
+<<<<<<< HEAD
                 ended = speaking => break count_end(&gate, ended),
+=======
+                ended = speaking => break ended,
+>>>>>>> e2eb
                 () = gate.closing.cancelled(), if staying => {
                     leaving = Leaving::AfterNext;
                     watch.as_mut().reset(Instant::now() + LAST_REQUEST);
@@ -110,16 +118,27 @@ impl Conversation {
                     Patience::OverIdle => return,
                     Patience::OverHead => {
                         gate.metrics.refused(Cause::HeaderTimeout.token());
+<<<<<<< HEAD
                         break Some(Cause::HeaderTimeout);
+=======
+                        let socket = connection.into_parts().map(|parts| parts.io.into_inner());
+                        return say(Cause::HeaderTimeout, socket).await;
+>>>>>>> e2eb
                     }
                 },
             }
         };
+<<<<<<< HEAD
         let Some(cause) = last_word else { return };
         let socket = connection.into_parts().map(|parts| parts.io.into_inner());
         // A body that cannot be read ends amid an exchange: what was being answered is not to be followed by a reply.
         if let Some(socket) = socket.filter(|socket| cause == Cause::HeaderTimeout || socket.has_kept_back()) {
             say(cause, socket).await;
+=======
+        if let Some(cause) = count_end(&gate, ended) {
+            let socket = connection.into_parts().map(|parts| parts.io.into_inner());
+            say(cause, socket.filter(Socket::has_kept_back)).await;
+>>>>>>> e2eb
         }
     }
 
@@ -144,12 +163,20 @@ impl Conversation {
             });
             tokio::select! {
                 biased;
+<<<<<<< HEAD
                 ended = speaking => {
                     // HTTP/2 says its own reason, in a GOAWAY.
                     let _ = count_end(&gate, ended);
                     return;
                 }
                 () = gate.closing.cancelled(), if staying => {
+=======
+                ended = connection.as_mut() => {
+                    count_end(&gate, ended);
+                    return;
+                }
+                () = gate.closing.cancelled(), if !leaving => {
+>>>>>>> e2eb
                     leaving = true;
                     connection.as_mut().graceful_shutdown();
                 }
@@ -211,7 +238,12 @@ fn patience(turn: Turn, timeouts: &Timeouts) -> Patience {
 }
 
 /// The last reply on a connection, written by ourselves: hyper says it without a reason, or closes without a word.
+<<<<<<< HEAD
 async fn say(cause: Cause, mut socket: Socket) {
+=======
+async fn say(cause: Cause, socket: Option<Socket>) {
+    let Some(mut socket) = socket else { return };
+>>>>>>> e2eb
     socket.speak_again();
     let (status, reason, body) = (cause.status(), cause.token(), reply::explained(cause));
     let length = body.len();
@@ -245,7 +277,11 @@ fn http2_builder(limits: &Limits) -> http2::Builder<TokioExecutor> {
     builder
 }
 
+<<<<<<< HEAD
 /// Counts how it ended: the reason why the client's bytes were refused, if they were.
+=======
+/// Counts a connection that did not end well. Returns why, if the client's bytes were refused.
+>>>>>>> e2eb
 fn count_end(gate: &Gate, ended: hyper::Result<()>) -> Option<Cause> {
     let error = ended.err()?;
     let cause = if error.is_parse_too_large() {
