@@ -83,11 +83,7 @@ impl Conversation {
         let mut watch = std::pin::pin!(sleep(timeouts.header.0.min(timeouts.idle.0)));
         let _busy = downstream.lifecycle.busy.token();
         let mut leaving = Leaving::No;
-<<<<<<< HEAD
         let last_word = loop {
-=======
-        let ended = loop {
->>>>>>> e2eb
             let staying = leaving == Leaving::No;
             let speaking = poll_fn(|cx| {
                 let ended = Pin::new(&mut connection).poll(cx);
@@ -100,11 +96,7 @@ impl Conversation {
             });
             tokio::select! {
                 biased;
-<<<<<<< HEAD
                 ended = speaking => break count_end(&gate, ended),
-=======
-                ended = speaking => break ended,
->>>>>>> e2eb
                 () = gate.closing.cancelled(), if staying => {
                     leaving = Leaving::AfterNext;
                     watch.as_mut().reset(Instant::now() + LAST_REQUEST);
@@ -118,27 +110,16 @@ impl Conversation {
                     Patience::OverIdle => return,
                     Patience::OverHead => {
                         gate.metrics.refused(Cause::HeaderTimeout.token());
-<<<<<<< HEAD
                         break Some(Cause::HeaderTimeout);
-=======
-                        let socket = connection.into_parts().map(|parts| parts.io.into_inner());
-                        return say(Cause::HeaderTimeout, socket).await;
->>>>>>> e2eb
                     }
                 },
             }
         };
-<<<<<<< HEAD
         let Some(cause) = last_word else { return };
         let socket = connection.into_parts().map(|parts| parts.io.into_inner());
         // A body that cannot be read ends amid an exchange: what was being answered is not to be followed by a reply.
         if let Some(socket) = socket.filter(|socket| cause == Cause::HeaderTimeout || socket.has_kept_back()) {
             say(cause, socket).await;
-=======
-        if let Some(cause) = count_end(&gate, ended) {
-            let socket = connection.into_parts().map(|parts| parts.io.into_inner());
-            say(cause, socket.filter(Socket::has_kept_back)).await;
->>>>>>> e2eb
         }
     }
 
@@ -156,27 +137,19 @@ impl Conversation {
             let speaking = poll_fn(|cx| {
                 let ended = connection.as_mut().poll(cx);
                 if !staying && downstream.activity.is_tunnels_only() {
-                    // Tunnels are told to end when nobody is busy any more, and this connection ends with its last one.
+                    // Tunnels are told to end when nobody is busy any more; this connection ends with its last one.
                     busy = None;
                 }
                 ended
             });
             tokio::select! {
                 biased;
-<<<<<<< HEAD
                 ended = speaking => {
                     // HTTP/2 says its own reason, in a GOAWAY.
                     let _ = count_end(&gate, ended);
                     return;
                 }
                 () = gate.closing.cancelled(), if staying => {
-=======
-                ended = connection.as_mut() => {
-                    count_end(&gate, ended);
-                    return;
-                }
-                () = gate.closing.cancelled(), if !leaving => {
->>>>>>> e2eb
                     leaving = true;
                     connection.as_mut().graceful_shutdown();
                 }
@@ -238,12 +211,7 @@ fn patience(turn: Turn, timeouts: &Timeouts) -> Patience {
 }
 
 /// The last reply on a connection, written by ourselves: hyper says it without a reason, or closes without a word.
-<<<<<<< HEAD
 async fn say(cause: Cause, mut socket: Socket) {
-=======
-async fn say(cause: Cause, socket: Option<Socket>) {
-    let Some(mut socket) = socket else { return };
->>>>>>> e2eb
     socket.speak_again();
     let (status, reason, body) = (cause.status(), cause.token(), reply::explained(cause));
     let length = body.len();
@@ -277,11 +245,7 @@ fn http2_builder(limits: &Limits) -> http2::Builder<TokioExecutor> {
     builder
 }
 
-<<<<<<< HEAD
 /// Counts how it ended: the reason why the client's bytes were refused, if they were.
-=======
-/// Counts a connection that did not end well. Returns why, if the client's bytes were refused.
->>>>>>> e2eb
 fn count_end(gate: &Gate, ended: hyper::Result<()>) -> Option<Cause> {
     let error = ended.err()?;
     let cause = if error.is_parse_too_large() {
