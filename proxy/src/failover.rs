@@ -133,8 +133,10 @@ impl<'a> Failover<'a> {
     /// What was not sent has burdened nobody: the next endpoint can be asked at once.
     async fn wait(&self, number: u32, failed: Failed) {
         if failed.sent {
-            let backoff = &self.service.config.retry.backoff;
-            tokio::time::sleep(retry::backoff(backoff, number, fastrand::f64())).await;
+            let backoff = retry::backoff(&self.service.config.retry.backoff, number, fastrand::f64());
+            let next = Instant::now() + backoff;
+            // Past the deadline there is nothing to wait for: the next attempt says so at once.
+            tokio::time::sleep_until(self.patience.deadline.map_or(next, |deadline| next.min(deadline))).await;
         }
     }
 }

@@ -121,12 +121,28 @@ async fn header_list_of_http2_has_the_same_limit() {
 #[tokio::test(flavor = "multi_thread")]
 async fn length_beside_chunks_never_reaches_an_endpoint_and_ends_the_connection() {
     let stack = Stack::start(CONFIG).await;
-    let smuggled = "POST /echo HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\ntransfer-encoding: chunked\r\n\r\n\
-                    0\r\n\r\nGET /smuggled HTTP/1.1\r\nhost: a\r\n\r\n";
-    let answer = raw::exchange(stack.address("web"), smuggled).await;
-    assert!(!answer.contains("\"content-length\""), "{answer}");
-    assert!(!answer.contains("smuggled"), "{answer}");
-    assert!(stack.container("web-1").requests() <= 1);
+    let (length, chunked) = ("content-length: 4\r\n", "transfer-encoding: chunked\r\n");
+    for fields in [[length, chunked].concat(), [chunked, length].concat()] {
+        let smuggled = "5\r\nhello\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\nhost: a\r\n\r\n";
+        let head = format!("POST /echo HTTP/1.1\r\nhost: a\r\n{fields}\r\n");
+        let answer = raw::exchange(stack.address("web"), head + smuggled).await;
+        assert_eq!(answer.matches("HTTP/1.1 200").count(), 1, "{answer}");
+        assert!(answer.contains("\"hello\""), "{answer}");
+        assert!(!answer.contains("\"content-length\"") && !answer.contains("smuggled"), "{answer}");
+    }
+    assert_eq!(stack.container("web-1").requests(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bare_lf_may_end_a_line_of_a_head_but_not_a_chunk() {
+    let stack = Stack::start(CONFIG).await;
+    check(&stack, "GET /bytes/1 HTTP/1.1\nhost: a\n\n", 200, "").await;
+    let head = "POST /upload HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n";
+    for body in
+        ["5\nhello\r\n0\r\n\r\n", "5\r\nhello\n0\r\n\r\n", "5;a\nb\r\nhello\r\n0\r\n\r\n", "5 x\r\nhello\r\n0\r\n\r\n"]
+    {
+        check(&stack, format!("{head}{body}"), 400, "bad_request").await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use waypost_tests::client::get;
+use waypost_tests::tls::{self, Authority, Client};
 use waypost_tests::{Connection, Conversation, Stack, eventually};
 
 const CONFIG: &str = r#"
@@ -183,4 +184,24 @@ async fn idle_client_connections_are_not_closed() {
         stack.reload(&unrelated(number)).await;
     }
     assert_eq!(stack.metric(r#"waypost_connections_total{listener="web"}"#), 2.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tls_connections_and_certificates_stay() {
+    let authority = Authority::new("authority");
+    let pair = authority.pair("site", &["test.example"]);
+    let with = |config: &str| {
+        format!(
+            "{config}[listeners.web.tls]\ncertificates = [{{ cert = \"{{dir}}/a.pem\", key = \"{{dir}}/a.key\" }}]\n"
+        )
+    };
+    let stack = Stack::with_files(&with(CONFIG), &[("a.pem", pair.cert.as_str()), ("a.key", &pair.key)]).await;
+    let tls = Client::new(&authority);
+    let connect = || tls.connect(stack.address("web"), "test.example");
+    let mut client = Connection::http1_over(connect().await.unwrap()).await;
+    for number in 0..5 {
+        stack.reload(&with(&unrelated(number))).await;
+        assert_eq!(client.send(get("/")).await.unwrap().status, StatusCode::OK);
+        assert_eq!(tls::shown(&connect().await.unwrap()), tls::der(&pair));
+    }
 }
