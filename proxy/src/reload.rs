@@ -217,14 +217,14 @@ pub fn changes(old: &Config, new: &Config) -> Vec<String> {
     named(&mut changes, "middleware", &old.middlewares, &new.middlewares, |_, _| String::new());
     named(&mut changes, "service", &old.services, &new.services, endpoint_changes);
     if changes.is_empty() && order(old) != order(new) {
-        changes.push("~order of routes".to_owned());
+        changes.push("~order".to_owned());
     }
     changes
 }
 
-/// The order of routes decides between equals, and of endpoints who is first.
+/// The order of routes decides between equals, and that of listeners which one `redirect_https` sends to.
 fn order(config: &Config) -> Vec<&String> {
-    config.routes.keys().collect()
+    config.routes.keys().chain(config.listeners.keys()).collect()
 }
 
 fn named<T: PartialEq>(
@@ -301,10 +301,10 @@ mod tests {
     }
 
     #[test]
-    fn order_of_routes_counts() {
+    fn order_counts() {
         let mut turned = config(BEFORE);
         turned.routes.reverse();
-        assert_eq!(changes(&config(BEFORE), &turned), ["~order of routes"]);
+        assert_eq!(changes(&config(BEFORE), &turned), ["~order"]);
     }
 
     #[test]

@@ -1,12 +1,7 @@
 //! The promises, one module each.
 
-<<<<<<< HEAD
 // A test that unwraps has failed; counters are whole numbers.
 #![allow(clippy::unwrap_used, clippy::float_cmp)]
-=======
-#![allow(clippy::unwrap_used)]
-#![allow(clippy::float_cmp, reason = "the metrics compared are whole numbers")]
->>>>>>> e2eb
 
 mod balancing;
 mod crash;

@@ -46,7 +46,7 @@ pub trait AdminState: Send + Sync + 'static {
     fn services_view(&self) -> Vec<ServiceView>;
     /// Reads the config again. It runs to its end even if the caller goes away.
     async fn reload(&self) -> Result<ReloadReport, ReloadRefused>;
-    /// Drains an endpoint or ends that, until the next change of its `drain` in the config.
+    /// Drains an endpoint or ends that, until the opposite order; the config's `drain` counts beside it.
     fn drain(&self, service: &str, endpoint: &str, order: DrainOrder) -> Result<(), NotFound>;
 }
 
