@@ -1,3 +1,5 @@
+//! The admin API as its clients see it: who may ask, what is answered.
+
 use std::time::SystemTime;
 
 use axum::body::Body;

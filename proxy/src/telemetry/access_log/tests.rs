@@ -1,3 +1,5 @@
+//! The access log as its readers see it: exact lines, rotation, and what happens when the writer cannot keep up.
+
 use std::fs;
 use std::io::Write;
 use std::sync::mpsc;
