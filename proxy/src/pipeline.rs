@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, header, request, response};
 use hyper::body::{Body, Incoming};
@@ -43,15 +42,15 @@ enum Passed {
 
 /// Answers one request of a client.
 pub async fn handle(
-    snapshot: &ArcSwap<Snapshot>,
+    snapshot: Arc<Snapshot>,
+    listener: Option<Arc<ListenerView>>,
     downstream: &Arc<Downstream>,
     mut request: Request<Incoming>,
 ) -> Response<ResponseBody> {
-    let snapshot = snapshot.load_full();
     let upgrade = Upgrade::wanted(&mut request);
     let (mut head, body) = request.into_parts();
     let grpc = GrpcClient::of(&head.headers);
-    let Some(listener) = snapshot.listener(&downstream.listener).cloned() else { return gone(downstream, grpc) };
+    let Some(listener) = listener else { return gone(downstream, grpc) };
     let checked = framing::check(&mut head, &listener.config.limits);
     let host = framing::host(&head);
     let context = RequestContext::identify(downstream, &head, host, &listener.config.trusted_proxies);

@@ -153,6 +153,7 @@ impl Reloader {
         let prepared = self.edge.prepare(&snapshot, &mut |_| None)?;
         let generation = snapshot.generation;
         snapshot.settle(Instant::now());
+        self.edge.retire(&previous, &snapshot);
         self.shared.snapshot.store(Arc::new(snapshot));
         self.edge.apply(prepared);
         self.published(generation, loaded.text, &changes);

@@ -32,8 +32,6 @@ pub struct Snapshot {
     pub config: Config,
     /// By name.
     pub listeners: HashMap<Arc<str>, Arc<ListenerView>>,
-    /// Those of the generation before that are gone: their connections may still bring a last request.
-    pub retired: HashMap<Arc<str>, Arc<ListenerView>>,
     /// By name, in file order.
     pub services: IndexMap<Arc<str>, Arc<Service>>,
     /// Where requests are written down, if they are.
@@ -82,11 +80,6 @@ pub struct RouteView {
 }
 
 impl Snapshot {
-    /// The view of a listener, for its connections.
-    pub fn listener(&self, name: &str) -> Option<&Arc<ListenerView>> {
-        self.listeners.get(name).or_else(|| self.retired.get(name))
-    }
-
     /// Tells carried-over state of its new settings. Called once, when this snapshot is published.
     pub fn settle(&self, now: Instant) {
         for service in self.services.values() {

@@ -134,6 +134,18 @@ async fn listener_opens_and_closes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn client_of_a_closed_listener_may_ask_once_more_however_many_reloads_followed() {
+    let stack = Stack::start(CONFIG).await;
+    stack.reload(&format!("{CONFIG}[listeners.extra]\naddress = \"127.0.0.1:0\"\n")).await;
+    let mut client = Connection::http1(stack.address("extra")).await;
+    client.send(get("/")).await.unwrap();
+    stack.reload(CONFIG).await;
+    stack.reload(&CONFIG.replace("[routes.all]", "[routes.every]")).await;
+    let last = client.send(get("/")).await.unwrap();
+    assert_eq!((last.status, last.header("connection")), (StatusCode::OK, "close"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn listener_moves() {
     let stack = Stack::start(CONFIG).await;
     let before = stack.address("web");

@@ -35,7 +35,7 @@ enum Http {
 
 /// Serves an accepted connection to its end. Never fails: whatever happens is counted.
 pub(super) async fn serve(tcp: TcpStream, peer: SocketAddr, gate: Arc<Gate>, shared: Shared) {
-    let Some(view) = shared.snapshot.load().listener(&gate.name).cloned() else { return };
+    let Some(view) = gate.view(&shared.snapshot.load()) else { return };
     gate.metrics.connections.inc();
     let Some(_inside) = gate.enter(view.config.max_connections) else { return gate.metrics.refused("max_connections") };
     let newcomer = Newcomer { peer, view, gate, shared };
@@ -107,7 +107,8 @@ impl Newcomer {
         let Some(http) = first_bytes(&mut stream, &downstream, &gate, timeouts.idle.0).await else { return };
         downstream.activity.received();
         let socket = Socket::new(stream, Arc::clone(&downstream), Arc::clone(&gate.metrics));
-        let conversation = Conversation { handler: Handler { downstream, shared }, gate, timeouts, limits };
+        let conversation =
+            Conversation { handler: Handler { downstream, shared, gate: Arc::clone(&gate) }, gate, timeouts, limits };
         match http {
             Http::One => conversation.over_http1(socket).await,
             Http::Two => conversation.over_http2(socket).await,

@@ -31,6 +31,7 @@ use crate::reply::{self, Cause};
 pub(super) struct Handler {
     pub(super) downstream: Arc<Downstream>,
     pub(super) shared: Shared,
+    pub(super) gate: Arc<Gate>,
 }
 
 impl Service<Request<Incoming>> for Handler {
@@ -39,8 +40,12 @@ impl Service<Request<Incoming>> for Handler {
     type Future = Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Infallible>> + Send>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let Handler { downstream, shared } = self.clone();
-        Box::pin(async move { Ok(pipeline::handle(&shared.snapshot, &downstream, request).await) })
+        let Handler { downstream, shared, gate } = self.clone();
+        Box::pin(async move {
+            let snapshot = shared.snapshot.load_full();
+            let listener = gate.view(&snapshot);
+            Ok(pipeline::handle(snapshot, listener, &downstream, request).await)
+        })
     }
 }
 

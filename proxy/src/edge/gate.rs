@@ -5,8 +5,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use arc_swap::ArcSwapOption;
 use tokio_util::sync::CancellationToken;
 
+use crate::snapshot::{ListenerView, Snapshot};
 use crate::telemetry::metrics::ListenerMetrics;
 
 /// One listener as its accept loops and connections see it.
@@ -17,6 +19,8 @@ pub(super) struct Gate {
     /// Cancelled when no connection is to be accepted any more, and those inside are to leave.
     pub(super) closing: CancellationToken,
     inside: AtomicUsize,
+    /// What the listener was when it went: connections that are still inside may bring a last request.
+    retired: ArcSwapOption<ListenerView>,
 }
 
 /// One connection inside.
@@ -25,7 +29,23 @@ pub(super) struct Inside(Arc<Gate>);
 
 impl Gate {
     pub(super) fn new(name: Arc<str>, metrics: Arc<ListenerMetrics>) -> Gate {
-        Gate { name, metrics, closing: CancellationToken::new(), inside: AtomicUsize::new(0) }
+        Gate {
+            name,
+            metrics,
+            closing: CancellationToken::new(),
+            inside: AtomicUsize::new(0),
+            retired: ArcSwapOption::empty(),
+        }
+    }
+
+    /// The listener as its connections are to see it.
+    pub(super) fn view(&self, snapshot: &Snapshot) -> Option<Arc<ListenerView>> {
+        snapshot.listeners.get(&self.name).cloned().or_else(|| self.retired.load_full())
+    }
+
+    /// The listener is not in the next generation any more.
+    pub(super) fn retire(&self, view: &Arc<ListenerView>) {
+        self.retired.store(Some(Arc::clone(view)));
     }
 
     pub(super) fn close(&self) {

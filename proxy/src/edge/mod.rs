@@ -98,6 +98,16 @@ impl Edge {
         Ok(Prepared(prepared))
     }
 
+    /// Lets the connections of listeners that `next` has no more go on seeing them as they are in `previous`. Called
+    /// before `next` is published, and followed by [`Edge::apply`].
+    pub fn retire(&self, previous: &Snapshot, next: &Snapshot) {
+        for (name, listener) in self.open.lock().iter().filter(|(name, _)| !next.listeners.contains_key(*name)) {
+            if let Some(view) = previous.listeners.get(name) {
+                listener.gate.retire(view);
+            }
+        }
+    }
+
     /// Opens what is new and closes what is gone; what stays is not touched.
     pub fn apply(&self, prepared: Prepared) {
         let mut open = self.open.lock();

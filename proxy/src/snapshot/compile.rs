@@ -94,9 +94,8 @@ pub fn compile(config: Config, before: Before<'_>, ground: &Ground) -> Result<Sn
     let services = compiler.services()?;
     let listeners = compiler.listeners(&services)?;
     let access_log = compiler.access_log()?;
-    let retired = compiler.retired();
     let generation = before.snapshot.map_or(1, |before| before.generation + 1);
-    Ok(Snapshot { generation, config, listeners, retired, services, access_log })
+    Ok(Snapshot { generation, config, listeners, services, access_log })
 }
 
 type Services = IndexMap<Arc<str>, Arc<Service>>;
@@ -214,12 +213,6 @@ impl Compiler<'_> {
             Some(log) => Ok(Some(log)),
             None => AccessLog::open(wanted, &self.ground.metrics).map(Some).map_err(CompileError::AccessLog),
         }
-    }
-
-    fn retired(&self) -> Listeners {
-        let before = self.before.snapshot.into_iter().flat_map(|before| &before.listeners);
-        let gone = before.filter(|(name, _)| !self.config.listeners.contains_key(&***name));
-        gone.map(|(name, view)| (Arc::clone(name), Arc::clone(view))).collect()
     }
 }
 
