@@ -212,3 +212,31 @@ async fn cookie_is_secure_over_tls() {
     assert_pinned_anew(&reply);
     assert!(reply.header("set-cookie").ends_with("; Secure"), "{}", reply.header("set-cookie"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn client_stays_while_the_whole_fleet_is_being_checked() {
+    let checked = r#"health_check = { path = "/health", interval = "30s", timeout = "30s" }"#;
+    let config = shop(&format!("{}\n{checked}", sticky(&[OLD])));
+    let stack = Stack::start(&config).await;
+    let first = stack.get("/").await;
+    stack.reload(&config.replace("shop", "store")).await;
+    for container in stack.fleet.containers() {
+        container.set_health_delay(std::time::Duration::from_secs(20));
+    }
+    stack.reload(&config).await;
+    for _ in 0..4 {
+        assert_eq!(get_with(&stack, &first.cookie()).await.upstream(), first.upstream());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_services_with_sticky_clients_count_pins() {
+    let stack = Stack::start(&shop("")).await;
+    stack.get("/").await;
+    assert_eq!(stack.total("waypost_sticky_total"), 0.0);
+    stack.reload(&shop(&sticky(&[OLD]))).await;
+    let cookie = stack.get("/").await.cookie();
+    get_with(&stack, &cookie).await;
+    let count = |outcome| stack.figure("waypost_sticky_total", &[("outcome", outcome)]);
+    assert_eq!((count("new"), count("pinned")), (1.0, 1.0));
+}

@@ -78,7 +78,7 @@ families! {
     retry_budget: IntCounter = "waypost_retry_budget_exhausted_total" ["service"]
         "Retries left out because the service's budget was used up.";
     sticky: IntCounter = "waypost_sticky_total" ["service", "outcome"]
-        "Sticky decisions: pinned, repinned, new or invalid.";
+        "Answers of services with sticky clients: pinned, repinned or new (no valid pin came).";
 
     endpoint_up: IntGauge = "waypost_endpoint_up" ["service", "endpoint"]
         "1 while the health check finds the endpoint well (or there is none), else 0.";

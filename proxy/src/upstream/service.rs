@@ -225,35 +225,40 @@ impl Service {
         self.available.load().0.iter().flat_map(|tier| &tier.endpoints).any(|endpoint| is_open(endpoint, tried))
     }
 
-    /// The pinned endpoint: it may be draining, but it must be well.
+    /// The pinned endpoint: it may be draining, but it must be well; or as well as all that is there.
     fn pinned(&self, affinity: &Affinity, tried: &[Arc<Endpoint>]) -> Option<&Arc<Endpoint>> {
         let endpoint = self.endpoint(affinity.endpoint()?)?;
-        (endpoint.state() == State::Up && is_open(endpoint, tried)).then_some(endpoint)
+        let serves = endpoint.state() == State::Up || self.is_available(endpoint);
+        (serves && is_open(endpoint, tried)).then_some(endpoint)
     }
 
     /// Pins the client to the endpoint that answered: the `Set-Cookie` to send, if one is needed.
     pub fn pin(&self, affinity: &Affinity, endpoint: &Endpoint, connection: ClientConnection) -> Option<HeaderValue> {
-        let before = affinity.endpoint();
-        match before {
-            None => self.live.metrics.sticky("new"),
-            Some(name) if *name == *endpoint.name => self.live.metrics.sticky("pinned"),
-            Some(_) => self.live.metrics.sticky("repinned"),
-        }
         match affinity {
             Affinity::None => None,
             Affinity::Client(client, _) => {
+                self.count_pin(affinity, endpoint);
                 if let Some(pins) = &self.live.client_pins {
                     pins.set(*client, Arc::clone(&endpoint.name), Instant::now());
                 }
                 None
             }
             Affinity::Cookie(pin) => {
+                self.count_pin(affinity, endpoint);
                 let (cookie, now) = (self.cookie.as_ref()?, SystemTime::now());
                 let same = pin.as_ref().filter(|pin| *pin.endpoint == *endpoint.name);
                 let fresh = same.is_some_and(|pin| !cookie.needs_renewal(pin, now));
                 if fresh { None } else { Some(cookie.set_cookie(same, &endpoint.name, connection, now)) }
             }
         }
+    }
+
+    fn count_pin(&self, before: &Affinity, endpoint: &Endpoint) {
+        self.live.metrics.sticky(match before.endpoint() {
+            None => "new",
+            Some(name) if *name == *endpoint.name => "pinned",
+            Some(_) => "repinned",
+        });
     }
 }
 
