@@ -22,6 +22,7 @@ use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, Auth};
@@ -306,11 +307,12 @@ impl Process {
         let server = self.shared.snapshot.load().config.server.clone();
         self.shared.lifecycle.enter(Phase::Draining);
         tracing::info!(grace_period = %server.grace_period, "draining");
+        let over = Instant::now() + server.grace_period.0;
         if tunnels == Tunnels::EndLast {
             tokio::time::sleep(server.drain_delay.0).await;
         }
         self.edge.close();
-        self.shared.lifecycle.drained(tunnels, server.grace_period.0).await;
+        self.shared.lifecycle.drained(tunnels, over.saturating_duration_since(Instant::now())).await;
         tracing::info!("stopped");
         self.shared.lifecycle.enter(Phase::Stopped);
     }

@@ -61,6 +61,24 @@ async fn ready_says_draining_before_listeners_close() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn grace_period_counts_from_the_signal_the_delay_included() {
+    let stack = Stack::start(&with("drain_delay = \"1s\"\ngrace_period = \"1s\"")).await;
+    let mut client = Connection::http1(stack.address("web")).await;
+    let begun = Instant::now();
+    let cut = client.send(get("/delay/9s"));
+    let drain = async {
+        eventually!(stack.container("web-1").requests() == 1);
+        let begun = Instant::now();
+        stack.waypost.drain(Tunnels::EndLast).await;
+        begun.elapsed()
+    };
+    tokio::select! {
+        _ = cut => panic!("answered after {:?}", begun.elapsed()),
+        taken = drain => assert!(taken < Duration::from_millis(1900), "{taken:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn slow_answer_is_whole_and_the_last_of_its_connection() {
     let stack = Stack::start(CONFIG).await;
     let mut client = Connection::http1(stack.address("web")).await;
