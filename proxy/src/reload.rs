@@ -145,7 +145,9 @@ impl Reloader {
         let inputs = stale.iter().filter(|path| is_tls_input(&loaded.config, path));
         changes.extend(inputs.map(|path| format!("~file {}", path.display())));
         if changes.is_empty() {
-            self.status.lock().refused = None;
+            if self.status.lock().refused.take().is_some() {
+                tracing::info!(generation = previous.generation, "config in order again, nothing has changed");
+            }
             return Ok(Report { generation: previous.generation, changes, files: loaded.files });
         }
         fixed(&previous.config, &loaded.config)?;
@@ -167,7 +169,9 @@ impl Reloader {
     }
 
     fn refused(&self, refusal: Refusal) -> Arc<Refusal> {
-        tracing::error!(path = %self.path.display(), "config refused, the old one goes on serving\n{refusal}");
+        // Not a field: after a drawing of many lines it would look like the end of the file.
+        let path = self.path.display();
+        tracing::error!("config refused, the old one goes on serving: {path}\n{refusal}");
         let refusal = Arc::new(refusal);
         self.status.lock().refused = Some((SystemTime::now(), Arc::clone(&refusal)));
         refusal
