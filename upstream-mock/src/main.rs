@@ -13,23 +13,26 @@ use upstream_mock::{Bare, Fleet, FleetOptions};
 
 const AFTER_HELP: &str = "\
 Pages of every container (x-upstream says which one answered):
-  /  /health  /echo  /upload  /early  /bytes/N  /chunked/N?chunk=1024  /trickle?bytes=10&every=100ms
-  /delay/250ms  /status/503?retry_after=1  /headers?name=value  /trailers  /sse?every=100ms&count=10
-  /ws?close_after=3 (WebSocket, HTTP/1.1 and HTTP/2)   POST /hub/negotiate, then /hub, /hub/sse, /hub/poll, /hub/send
+  /  /health  /echo  /upload  /early  /bytes/N  /chunked/N?chunk=1024  /delay/250ms  /trailers
+  /trickle?bytes=10&every=100ms  /status/503?retry_after=1  /headers?name=value
+  /sse?every=100ms&count=10      /ws?close_after=3 (WebSocket, HTTP/1.1 and HTTP/2)
+  POST /hub/negotiate, then /hub, /hub/sse, /hub/poll, /hub/send
   gRPC without TLS: mock.Echo (Say, Stream, Chat) and grpc.health.v1.Health
 
-Failures of one request, by its header x-mock-fault (and x-mock-on: web-2, to fail on that container only):
-  reset_before_head  reset_after_execution  reset_in_body  truncated_chunked  hang  slow=500ms  status=503
-  garbage  refuse  crash  flap=up:2s,down:2s
+Failures of one request, by its header x-mock-fault (x-mock-on: web-2 fails it on that one only):
+  reset_before_head  reset_after_execution  reset_in_body  truncated_chunked  hang  slow=500ms
+  status=503  garbage  refuse  crash  flap=up:2s,down:2s
 
-Requests with Idempotency-Key or x-request-key are counted when executed: see /executions of the control port.
+Requests with Idempotency-Key or x-request-key are counted when executed: see /executions of the
+control port.
 
 Examples:
-  upstream-mock                                         three containers on 9001 to 9003, control on 10000
-  curl -i localhost:9001/echo                           the request as the container saw it
-  curl -X POST localhost:10000/containers/web-2/crash   web-2 dies as by kill -9; /recover brings it back
-  upstream-mock --count 1 --name web-1 --base-port 9001 one container in a process of its own, to be killed
-  upstream-mock --bare --count 3                        fixed answers at the least cost, for benchmarks";
+  upstream-mock                                    three on 9001 to 9003, control on 10000
+  curl -i localhost:9001/echo                      the request as the container saw it
+  curl -X POST localhost:10000/containers/web-2/crash
+                                                   dies as by kill -9; /recover brings it back
+  upstream-mock --count 1 --name web-1             one in a process of its own, to be killed
+  upstream-mock --bare --count 3                   fixed answers at the least cost, for benchmarks";
 
 /// Identical web containers that say who they are, fail on request and count what they executed.
 #[derive(Debug, Parser)]

@@ -115,7 +115,7 @@ Examples:
   waypost run                             serve waypost.toml of this folder
   waypost run -c /etc/waypost/edge.toml
   waypost run -c edge.toml --upgrade      take over from the process that runs, or start cold
-  RUST_LOG=waypost=debug waypost run      one line per request on standard error
+  RUST_LOG=waypost=debug waypost run      why single attempts, handshakes and connections fail, too
 
 See docs/guides/quickstart.md and docs/guides/reload-and-upgrade.md";
 
@@ -168,6 +168,7 @@ be free of mistakes: a file in the middle of an edit does not make the running p
 Exit codes:
   0   ready
   1   not ready, no answer, or no admin address
+  2   the command line is wrong
 
 Examples:
   HEALTHCHECK CMD [\"/waypost\", \"healthcheck\", \"-c\", \"/etc/waypost.toml\"]   in a Dockerfile
@@ -178,7 +179,8 @@ See docs/guides/observability.md";
 const SCHEMA: &str = "\
 Examples:
   waypost schema > waypost.schema.json
-  #:schema ./waypost.schema.json          as the first line of the config, for editors that know TOML
+  #:schema ./waypost.schema.json          as the first line of the config: editors that know TOML
+                                          then complete keys and mark mistakes
 
 See docs/configuration.md for the same in prose";
 
