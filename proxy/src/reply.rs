@@ -39,7 +39,7 @@ pub enum Cause {
     UnsupportedCoding,
     /// An `Expect` other than `100-continue`.
     ExpectationFailed,
-    /// A method that Waypost does not forward (`CONNECT`).
+    /// A method that Waypost does not forward (`CONNECT`, `TRACE`).
     MethodNotAllowed,
     /// A request for a host that the connection's certificate does not cover (RFC 9110 section 15.5.20).
     Misdirected,
