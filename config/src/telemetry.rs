@@ -42,7 +42,7 @@ pub enum LogLevel {
     /// An operator's events: started, generation, drained, down.
     #[default]
     Info,
-    /// One request at a time.
+    /// Why single attempts, handshakes and connections fail.
     Debug,
     /// Everything.
     Trace,
