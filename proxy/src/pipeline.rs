@@ -111,6 +111,7 @@ async fn pass(listener: &ListenerView, exchange: &mut Exchange, asked: Asked) ->
             Ok(Passed::Upgrade(head, upgrade, upstream))
         }
         _ if head.status == StatusCode::SWITCHING_PROTOCOLS => Err(Cause::UpstreamInvalid),
+        Some(upgrade) if upgrade.is_misled_by(head.status) => Err(Cause::UpstreamInvalid),
         _ => Ok(Passed::Answer(Response::from_parts(head, body))),
     }
 }
