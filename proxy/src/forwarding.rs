@@ -27,13 +27,18 @@ pub fn distrust(headers: &mut HeaderMap, context: &RequestContext) {
     }
 }
 
-/// Makes a client's head fit for an endpoint. The host field is there already, and strangers' claims are gone.
-pub fn prepare(head: &mut request::Parts, context: &RequestContext, downstream: &Downstream) {
-    let trailers = accepts_trailers(&head.headers);
-    remove_hop_by_hop(&mut head.headers);
+/// Removes what the client meant for this hop. Before middlewares add fields, for it may name any in `Connection`.
+pub fn strip(headers: &mut HeaderMap) {
+    let trailers = accepts_trailers(headers);
+    remove_hop_by_hop(headers);
     if trailers {
-        head.headers.insert(header::TE, HeaderValue::from_static("trailers"));
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
+}
+
+/// Makes a client's head fit for an endpoint. The host field is there already; strangers' claims and what belonged to
+/// the client's connection are gone.
+pub fn prepare(head: &mut request::Parts, context: &RequestContext, downstream: &Downstream) {
     join_cookies(&mut head.headers);
     rebuild_forwarded(&mut head.headers, context, downstream);
     head.headers.insert(REQUEST_ID, context.request_id.clone());
