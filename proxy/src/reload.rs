@@ -160,6 +160,8 @@ impl Reloader {
         self.edge.retire(&previous, &snapshot);
         self.shared.snapshot.store(Arc::new(snapshot));
         self.edge.apply(prepared);
+        // What a probe or an operator has changed since it settled, they have told the generation before.
+        self.shared.snapshot.load().services.values().for_each(|service| service.refresh());
         self.published(generation, loaded.text, &changes);
         Ok(Report { generation, changes, files: loaded.files })
     }
