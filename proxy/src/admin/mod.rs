@@ -1,7 +1,7 @@
 //! The admin API: health, metrics, what is configured, how it is doing, and the few things one may do to it.
 //!
 //! Decides paths, statuses and who may use them. Owns nothing: all it tells and does goes through [`AdminState`], which
-//! the composition root implements. `/ping` and `/ready` are open to all; for the rest see [`auth`].
+//! the composition root implements. `/ping` and `/ready` are open to all; for the rest see [`Auth`].
 
 use std::net::SocketAddr;
 use std::sync::Arc;
