@@ -6,7 +6,7 @@ use std::fmt::Write;
 use std::net::IpAddr;
 
 use http::header::{self, HeaderName};
-use http::{HeaderMap, HeaderValue, request, response};
+use http::{HeaderMap, HeaderValue, Version, request, response};
 
 use crate::context::RequestContext;
 use crate::downstream::Downstream;
@@ -27,13 +27,20 @@ pub fn distrust(headers: &mut HeaderMap, context: &RequestContext) {
     }
 }
 
-/// Makes a client's head fit for an endpoint. The host field is there already, and strangers' claims are gone.
-pub fn prepare(head: &mut request::Parts, context: &RequestContext, downstream: &Downstream) {
-    let trailers = accepts_trailers(&head.headers);
-    remove_hop_by_hop(&mut head.headers);
+/// Removes what the client meant for this hop. Before middlewares add fields, for it may name any in `Connection`.
+pub fn strip(headers: &mut HeaderMap) {
+    let trailers = accepts_trailers(headers);
+    remove_hop_by_hop(headers);
     if trailers {
-        head.headers.insert(header::TE, HeaderValue::from_static("trailers"));
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
+}
+
+/// Makes a client's head fit for an endpoint. The host field is there already; strangers' claims and what belonged to
+/// the client's connection are gone.
+pub fn prepare(head: &mut request::Parts, context: &RequestContext, downstream: &Downstream) {
+    // A proxy speaks its own version, whatever the other side speaks (RFC 9110 section 2.5).
+    head.version = Version::HTTP_11;
     join_cookies(&mut head.headers);
     rebuild_forwarded(&mut head.headers, context, downstream);
     head.headers.insert(REQUEST_ID, context.request_id.clone());
@@ -41,6 +48,8 @@ pub fn prepare(head: &mut request::Parts, context: &RequestContext, downstream: 
 
 /// Makes an endpoint's head fit for the client.
 pub fn prepare_response(head: &mut response::Parts) {
+    // To say HTTP/1.0 in an endpoint's name would end the body with the connection, and hide a loss.
+    head.version = Version::HTTP_11;
     remove_hop_by_hop(&mut head.headers);
 }
 

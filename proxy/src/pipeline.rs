@@ -84,13 +84,14 @@ async fn pass(listener: &ListenerView, exchange: &mut Exchange, asked: Asked) ->
     }
     let route = Arc::clone(listener.find(&head, &exchange.context)?);
     exchange.routed(&route);
+    let protocol = upgrade.as_ref().map(|upgrade| upgrade.protocol(&head));
+    forwarding::strip(&mut head.headers);
     if let Flow::Reply(response) = route.chain.on_request(&mut head, &exchange.context) {
         let cause = if response.status().is_redirection() { Cause::Redirect } else { Cause::Middleware };
         return Ok(Passed::Reply(response, cause));
     }
     exchange.admitted(route.service.admit().ok_or(Cause::Overloaded)?);
     let affinity = route.service.affinity(&mut head.headers, exchange.context.client_ip);
-    let protocol = upgrade.as_ref().map(|upgrade| upgrade.protocol(&head));
     forwarding::prepare(&mut head, &exchange.context, &exchange.downstream);
     if let (Some(upgrade), Some(protocol)) = (&upgrade, protocol) {
         upgrade.offer(&mut head, protocol);
@@ -110,6 +111,7 @@ async fn pass(listener: &ListenerView, exchange: &mut Exchange, asked: Asked) ->
             upgrade.accept(&mut head, agreed);
             Ok(Passed::Upgrade(head, upgrade, upstream))
         }
+        Some(upgrade) if upgrade.is_misled_by(head.status) => Err(Cause::UpstreamInvalid),
         _ if head.status == StatusCode::SWITCHING_PROTOCOLS => Err(Cause::UpstreamInvalid),
         _ => Ok(Passed::Answer(Response::from_parts(head, body))),
     }

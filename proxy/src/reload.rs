@@ -15,6 +15,7 @@ use waypost_config::problem::Problem;
 use waypost_config::service::UpstreamTls;
 use waypost_config::{Config, Listener, Service};
 
+use crate::drain::Phase;
 use crate::edge::{BindError, Edge, Inherited, Shared};
 use crate::snapshot::{Before, CompileError, Ground, Snapshot, compile};
 use crate::telemetry::metrics::{Metrics, ReloadResult};
@@ -139,6 +140,9 @@ impl Reloader {
     }
 
     fn attempt(&self, stale: &[PathBuf]) -> Result<Report, Refusal> {
+        if matches!(self.shared.lifecycle.phase(), Phase::Draining | Phase::Stopped) {
+            return Err(Refusal::Stopping);
+        }
         let loaded = waypost_config::load::load(&self.path)?;
         let previous = self.shared.snapshot.load_full();
         let mut changes = changes(&previous.config, &loaded.config);
@@ -158,6 +162,8 @@ impl Reloader {
         self.edge.retire(&previous, &snapshot);
         self.shared.snapshot.store(Arc::new(snapshot));
         self.edge.apply(prepared);
+        // What a probe or an operator has changed since it settled, they have told the generation before.
+        self.shared.snapshot.load().services.values().for_each(|service| service.refresh());
         self.published(generation, loaded.text, &changes);
         Ok(Report { generation, changes, files: loaded.files })
     }

@@ -92,6 +92,12 @@ impl Upgrade {
         }
     }
 
+    /// Whether the client would take an answer that switches nothing for the begin of its tunnel: in HTTP/2 any 2xx is
+    /// (RFC 8441 section 5).
+    pub fn is_misled_by(&self, status: StatusCode) -> bool {
+        self.form == Form::Http2 && status.is_success()
+    }
+
     /// Carries bytes both ways until the end; the exchange ends with it.
     pub async fn carry(self, upstream: OnUpgrade, exchange: Box<Exchange>, limits: Limits) {
         let (client, upstream) = match tokio::try_join!(self.client, upstream) {

@@ -224,3 +224,12 @@ async fn after_a_hand_over_websockets_live_on() {
     };
     tokio::join!(stack.waypost.drain(Tunnels::LiveOn), conversation);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reload_opens_nothing_again() {
+    let stack = Stack::start(CONFIG).await;
+    stack.waypost.drain(Tunnels::EndLast).await;
+    let refusal = stack.refusal(&CONFIG.replace("[listeners.web]", "[listeners.more]")).await;
+    assert_eq!(refusal.to_string(), "the process is stopping");
+    assert!(stack.waypost.addresses().is_empty());
+}

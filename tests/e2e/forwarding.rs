@@ -252,3 +252,23 @@ async fn repeat_is_told_the_same_as_the_first_attempt() {
         assert_eq!(reply.echoed("x-request-id").len(), 1);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn endpoint_is_spoken_to_in_our_own_version() {
+    let stack = Stack::start(&shop("")).await;
+    let answer = raw::exchange(stack.address("web"), "GET /echo HTTP/1.0\r\nhost: a\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.0 200"), "{answer}");
+    assert!(answer.replace(' ', "").contains(r#""version":"HTTP/1.1""#), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn client_sees_where_the_body_of_an_http10_endpoint_ends() {
+    let (address, served) = scripted("HTTP/1.0 200 OK\r\n\r\nhello").await;
+    let stack = before(address).await;
+    let head = "GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+    let answer = raw::exchange(stack.address("web"), head).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert_eq!(raw::field(&answer, "transfer-encoding"), "chunked", "{answer}");
+    assert!(answer.ends_with("hello\r\n0\r\n\r\n"), "{answer}");
+    served.await.unwrap();
+}

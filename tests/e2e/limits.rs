@@ -6,7 +6,7 @@ use http::{Request, StatusCode};
 use tokio::net::TcpStream;
 use waypost_tests::connection::{Connection, empty};
 use waypost_tests::raw::{self, Raw};
-use waypost_tests::{Stack, client, eventually};
+use waypost_tests::{Stack, client, eventually, tls};
 
 const CONFIG: &str = r#"
     version = 1
@@ -233,4 +233,17 @@ async fn upgrade_to_another_http_is_answered_as_a_request() {
     let head = "GET /bytes/1 HTTP/1.1\r\nhost: a\r\nconnection: upgrade, http2-settings\r\n\
                 upgrade: h2c\r\nhttp2-settings: AAMAAABkAAQAAP__\r\n\r\n";
     check(&stack, head, 200, "").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_connects_ahead_over_tls_is_idle_and_not_late() {
+    let authority = tls::Authority::new("authority");
+    let pair = authority.pair("site", &["test.example"]);
+    let certificates = r#"tls = { certificates = [{ cert = "{dir}/site.pem", key = "{dir}/site.key" }] }"#;
+    let config = with_timeouts("header = \"100ms\", idle = \"400ms\"");
+    let config = config.replace("limits =", &format!("{certificates}\n    limits ="));
+    let stack = Stack::with_files(&config, &[("site.pem", &pair.cert), ("site.key", &pair.key)]).await;
+    let stream = tls::Client::new(&authority).connect(stack.address("web"), "test.example").await.unwrap();
+    assert_eq!(Raw::over(stream).rest().await, "");
+    assert_eq!(refused(&stack, "header_timeout"), 0.0);
 }

@@ -79,3 +79,11 @@ async fn redirect_to_https_answers_before_any_route() {
     let location = reply.header("location");
     assert!(location.starts_with("https://test.example") && location.ends_with("/page?a=b"), "{location}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn client_cannot_name_away_what_a_middleware_sets() {
+    let stack = Stack::start(&with_middleware(HEADERS)).await;
+    let reply = stack.send(with(with(get("/echo"), "x-set", "old"), "connection", "x-set, x-list")).await;
+    assert_eq!(reply.echoed("x-set"), ["new"]);
+    assert_eq!(reply.echoed("x-list"), ["last"]);
+}

@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::StatusCode;
 use waypost_tests::client::get;
 use waypost_tests::tls::{self, Authority, Client};
-use waypost_tests::{Connection, Conversation, Stack, eventually};
+use waypost_tests::{CHECKED, Connection, Conversation, Stack, eventually, shop};
 
 const CONFIG: &str = r#"
     version = 1
@@ -204,4 +204,27 @@ async fn tls_connections_and_certificates_stay() {
         assert_eq!(client.send(get("/")).await.unwrap().status, StatusCode::OK);
         assert_eq!(tls::shown(&connect().await.unwrap()), tls::der(&pair));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_that_goes_on_shows_the_endpoint_as_it_is_now() {
+    let checked = shop(CHECKED);
+    let stack = Stack::start(&checked).await;
+    stack.reload(&checked.replace("{web-1}\"", "{web-1}\", drain = true")).await;
+    let figure = |name, labels: &[(&str, &str)]| stack.figure(name, &[labels, &[("endpoint", "web-1")]].concat());
+    assert_eq!(figure("waypost_endpoint_draining", &[]), 1.0);
+    stack.container("web-1").crash().await;
+    eventually!(figure("waypost_endpoint_state", &[("state", "down")]) == 1.0);
+    assert_eq!(figure("waypost_endpoint_draining", &[]), 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_that_goes_on_keeps_no_connections_of_an_old_pool() {
+    let checked = shop(CHECKED);
+    let stack = Stack::start(&checked).await;
+    stack.answers(3).await;
+    let web = stack.container("web-1");
+    assert!(web.connections() >= 1);
+    stack.reload(&checked.replace("health_check", "pool = { max_idle = 5 }\nhealth_check")).await;
+    eventually!(web.connections() == 0);
 }

@@ -160,3 +160,11 @@ async fn an_answer_other_than_101_passes_as_an_ordinary_response() {
         assert_eq!(refused.to_string(), "no WebSocket but 403 Forbidden");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn endpoint_that_ignores_the_upgrade_opens_no_http2_tunnel() {
+    let stack = Stack::start(CONFIG).await;
+    let mut connection = Connection::http2(stack.address("web")).await;
+    let refused = websocket::open_stream(&mut connection, "/").await.unwrap_err();
+    assert!(refused.to_string().contains("502"), "{refused}");
+}

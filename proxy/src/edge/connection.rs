@@ -105,7 +105,10 @@ impl Newcomer {
         // A long-lived connection must not keep an old generation alive.
         drop(view);
         let Some(http) = first_bytes(&mut stream, &downstream, &gate, timeouts.idle.0).await else { return };
-        downstream.activity.received();
+        if downstream.tls.is_none() {
+            // The first bytes have been read already. Over TLS none has come: the client may be connecting ahead.
+            downstream.activity.received();
+        }
         let socket = Socket::new(stream, Arc::clone(&downstream), Arc::clone(&gate.metrics));
         let conversation =
             Conversation { handler: Handler { downstream, shared, gate: Arc::clone(&gate) }, gate, timeouts, limits };

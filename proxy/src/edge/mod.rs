@@ -15,6 +15,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -43,6 +44,8 @@ pub struct Edge {
     shared: Shared,
     workers: Mutex<Vec<Worker>>,
     open: Mutex<HashMap<Arc<str>, Listener>>,
+    /// Nothing is opened any more. Changes under the lock of `open`.
+    closed: AtomicBool,
 }
 
 /// One open listener.
@@ -76,7 +79,7 @@ impl Edge {
     /// Starts the workers; nothing is open yet.
     pub fn start(shared: &Shared, workers: usize) -> io::Result<Edge> {
         let workers = (0..workers).map(|index| Worker::start(index, shared.clone())).collect::<io::Result<_>>()?;
-        Ok(Edge { shared: shared.clone(), workers: Mutex::new(workers), open: Mutex::default() })
+        Ok(Edge { shared: shared.clone(), workers: Mutex::new(workers), open: Mutex::default(), closed: false.into() })
     }
 
     /// Binds what `snapshot` wants and is not open yet. Sockets are kept if the address is the same.
@@ -108,9 +111,12 @@ impl Edge {
         }
     }
 
-    /// Opens what is new and closes what is gone; what stays is not touched.
+    /// Opens what is new and closes what is gone; what stays is not touched. Does nothing after [`Edge::close`].
     pub fn apply(&self, prepared: Prepared) {
         let mut open = self.open.lock();
+        if self.closed.load(Ordering::Relaxed) {
+            return;
+        }
         let mut before = std::mem::take(&mut *open);
         for (name, wanted, socket) in prepared.0 {
             let stays = before.get(&name).is_some_and(|listener| Arc::ptr_eq(&listener.socket, &socket));
@@ -134,9 +140,11 @@ impl Edge {
         Listener { wanted, socket, gate }
     }
 
-    /// Closes every listener; connections end after the exchange they are in.
+    /// Closes every listener for good; connections end after the exchange they are in.
     pub fn close(&self) {
-        for (_, listener) in self.open.lock().drain() {
+        let mut open = self.open.lock();
+        self.closed.store(true, Ordering::Relaxed);
+        for (_, listener) in open.drain() {
             listener.gate.close();
         }
     }

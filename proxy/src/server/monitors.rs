@@ -16,6 +16,7 @@ use crate::telemetry::metrics::EndpointMetrics;
 use crate::upstream::health::probe::{Probe, ProbeFailure, Target, TargetTls};
 use crate::upstream::health::{Transition, active};
 use crate::upstream::{Endpoint, Service};
+use crate::upstream::{connect, endpoint};
 
 /// The running checks.
 #[derive(Debug, Default)]
@@ -24,9 +25,11 @@ pub(super) struct Monitors(Mutex<HashMap<Key, Monitor>>);
 /// Service and endpoint.
 type Key = (Arc<str>, Arc<str>);
 
+/// Of the endpoint it keeps what outlives a reload, and how it was reached; not the rest of an old generation.
 #[derive(Debug)]
 struct Monitor {
-    endpoint: Arc<Endpoint>,
+    live: Arc<endpoint::Live>,
+    target: connect::Target,
     check: HealthCheck,
     task: JoinHandle<()>,
 }
@@ -53,14 +56,14 @@ impl Monitors {
 
 impl Monitor {
     fn fits(&self, endpoint: &Endpoint, check: &HealthCheck) -> bool {
-        let target = &self.endpoint.target;
+        let target = &self.target;
         let same_tls = match (&target.tls, &endpoint.target.tls) {
             (None, None) => true,
             (Some(old), Some(new)) => Arc::ptr_eq(&old.any, &new.any),
             _ => false,
         };
         let same_place = target.url == endpoint.target.url && target.protocol == endpoint.target.protocol && same_tls;
-        Arc::ptr_eq(&self.endpoint.live, &endpoint.live) && same_place && self.check == *check
+        Arc::ptr_eq(&self.live, &endpoint.live) && same_place && self.check == *check
     }
 }
 
@@ -70,32 +73,29 @@ impl Drop for Monitor {
     }
 }
 
-fn start(
-    service: &Service,
-    endpoint: &Arc<Endpoint>,
-    check: &HealthCheck,
-    published: &Arc<ArcSwap<Snapshot>>,
-) -> Monitor {
+fn start(service: &Service, endpoint: &Endpoint, check: &HealthCheck, published: &Arc<ArcSwap<Snapshot>>) -> Monitor {
     let live = Arc::clone(&endpoint.live);
     let probe = Counted { target: target(endpoint, check), metrics: Arc::clone(&live.metrics) };
     let told = changed(service, endpoint, published);
     let task = tokio::spawn(active::watch(probe, Arc::clone(&live.health), Arc::clone(&live.suspect), told));
-    Monitor { endpoint: Arc::clone(endpoint), check: check.clone(), task }
+    Monitor { live, target: endpoint.target.clone(), check: check.clone(), task }
 }
 
 /// One log line, one metric, and a new available set, whenever the state changes.
 fn changed(
     service: &Service,
-    endpoint: &Arc<Endpoint>,
+    endpoint: &Endpoint,
     published: &Arc<ArcSwap<Snapshot>>,
 ) -> impl Fn(Transition) + Send + use<> {
-    let (service, endpoint, published) = (Arc::clone(&service.name), Arc::clone(endpoint), Arc::clone(published));
+    let (service, endpoint, published) = (Arc::clone(&service.name), Arc::clone(&endpoint.name), Arc::clone(published));
     move |Transition { from, to, why }| {
-        endpoint.show();
         if let Some(service) = published.load().services.get(&service) {
+            if let Some(endpoint) = service.endpoint(&endpoint) {
+                endpoint.show();
+            }
             service.refresh();
         }
-        tracing::info!(%service, endpoint = %endpoint.name, %from, %to, %why, "endpoint health");
+        tracing::info!(%service, %endpoint, %from, %to, %why, "endpoint health");
     }
 }
 

@@ -11,6 +11,7 @@ use std::time::{Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use http::{HeaderMap, HeaderValue};
+use parking_lot::Mutex;
 use waypost_config::service as config;
 
 use super::balancer::{self, Balancer, Position, Slot};
@@ -37,6 +38,7 @@ pub struct Service {
     cookie: Option<CookiePins>,
     by_name: HashMap<Arc<str>, usize>,
     available: ArcSwap<Available>,
+    refreshing: Mutex<()>,
 }
 
 /// What a service is made of beside its config.
@@ -138,11 +140,13 @@ impl Service {
             _ => None,
         };
         let available = ArcSwap::from_pointee(available(&endpoints, &config, &live));
-        Service { name, config, endpoints, live, cookie, by_name, available }
+        Service { name, config, endpoints, live, cookie, by_name, available, refreshing: Mutex::default() }
     }
 
     /// Rebuilds the available set after an endpoint's health or drain mark has changed.
     pub fn refresh(&self) {
+        // One after another: of two at once, the one that has seen less could store last.
+        let _alone = self.refreshing.lock();
         let available = available(&self.endpoints, &self.config, &self.live);
         self.live.metrics.endpoints_available.set(i64::try_from(available.first().len()).unwrap_or(i64::MAX));
         self.available.store(Arc::new(available));
