@@ -51,7 +51,7 @@ pub struct Timeouts {
     pub handshake: Duration,
     /// From the first byte of a request head to its last.
     pub header: Duration,
-    /// A connection with no request in flight.
+    /// A connection with no request in flight, or whose client takes no byte of its response.
     pub idle: Duration,
     /// Between two bytes of a request body.
     pub body_idle: Duration,

@@ -53,6 +53,8 @@ pub struct Activity {
     /// Milliseconds since `epoch`: the end of the last exchange.
     idle_since: AtomicU64,
     requests: AtomicU64,
+    /// Milliseconds since `epoch`: since when the client takes nothing of what we write, or 0 while it does.
+    blocked_since: AtomicU64,
 }
 
 /// Whose turn it is to speak.
@@ -77,6 +79,7 @@ impl Activity {
             head_since: AtomicU64::new(0),
             idle_since: AtomicU64::new(0),
             requests: AtomicU64::new(0),
+            blocked_since: AtomicU64::new(0),
         }
     }
 
@@ -86,6 +89,24 @@ impl Activity {
         if waiting {
             self.head_since.store(self.now().max(1), Ordering::Relaxed);
         }
+    }
+
+    /// The client takes nothing of what we want to write.
+    pub fn blocked(&self) {
+        if self.blocked_since.load(Ordering::Relaxed) == 0 {
+            self.blocked_since.store(self.now().max(1), Ordering::Relaxed);
+        }
+    }
+
+    /// The client has taken bytes.
+    pub fn unblocked(&self) {
+        self.blocked_since.store(0, Ordering::Relaxed);
+    }
+
+    /// Whether the client has taken nothing for so long although there was something.
+    pub fn is_blocked_for(&self, limit: Duration) -> bool {
+        let since = self.blocked_since.load(Ordering::Relaxed);
+        since > 0 && Duration::from_millis(self.now().saturating_sub(since)) >= limit
     }
 
     /// A head is complete.

@@ -86,10 +86,11 @@ fn is_authority(field: &HeaderValue) -> bool {
     field.as_bytes().iter().all(allowed)
 }
 
-/// CONNECT asks for a forward proxy, unless it is an HTTP/2 upgrade (RFC 8441).
+/// CONNECT asks for a forward proxy, unless it opens a WebSocket over HTTP/2 (RFC 8441).
 fn method(head: &request::Parts) -> Result<(), Cause> {
-    let plain_connect = head.method == Method::CONNECT && head.extensions.get::<hyper::ext::Protocol>().is_none();
-    if plain_connect || head.method == Method::TRACE { Err(Cause::MethodNotAllowed) } else { Ok(()) }
+    let websocket = head.extensions.get::<hyper::ext::Protocol>().is_some_and(|name| name.as_str() == "websocket");
+    let tunnel = head.method == Method::CONNECT && !websocket;
+    if tunnel || head.method == Method::TRACE { Err(Cause::MethodNotAllowed) } else { Ok(()) }
 }
 
 /// hyper takes any list that ends with `chunked`; what comes before it, an endpoint may read differently.

@@ -79,7 +79,7 @@ async fn pass(listener: &ListenerView, exchange: &mut Exchange, asked: Asked) ->
     framing::covered(&exchange.downstream, &head, &exchange.context)?;
     framing::normalise_target(&mut head)?;
     forwarding::distrust(&mut head.headers, &exchange.context);
-    if let Some(location) = listener.redirect(&head, &exchange.context) {
+    if let Some(location) = listener.redirect(&head, &exchange.context)? {
         return Ok(Passed::Reply(reply::redirect_to_https(location), Cause::Redirect));
     }
     let route = Arc::clone(listener.find(&head, &exchange.context)?);

@@ -118,11 +118,13 @@ impl ListenerView {
     }
 
     /// Where a request has to go instead, if this listener only sends clients to https.
-    pub fn redirect(&self, head: &request::Parts, context: &RequestContext) -> Option<HeaderValue> {
-        let port = self.https_port?;
-        let host = &context.host;
+    pub fn redirect(&self, head: &request::Parts, context: &RequestContext) -> Result<Option<HeaderValue>, Cause> {
+        let Some(port) = self.https_port else { return Ok(None) };
+        let (host, path) = (&context.host, head.uri.path_and_query().map_or("/", |path| path.as_str()));
+        if host.is_empty() {
+            return Err(Cause::BadRequest);
+        }
         let port = if port == 443 { String::new() } else { format!(":{port}") };
-        let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
-        HeaderValue::try_from(format!("https://{host}{port}{path}")).ok()
+        HeaderValue::try_from(format!("https://{host}{port}{path}")).map(Some).map_err(|_| Cause::BadRequest)
     }
 }

@@ -60,6 +60,7 @@ impl Upgrade {
     pub fn offer(&self, head: &mut request::Parts, protocol: HeaderValue) {
         if self.form == Form::Http2 {
             head.method = Method::GET;
+            head.extensions.remove::<Protocol>();
             head.headers.insert(header::SEC_WEBSOCKET_KEY, fresh_key());
             head.headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
         }

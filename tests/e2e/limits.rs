@@ -188,6 +188,25 @@ async fn a_request_in_flight_is_not_idle() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn client_that_takes_nothing_of_its_response_is_let_go_of() {
+    let stack = Stack::start(&with_timeouts("header = \"200ms\", idle = \"300ms\"")).await;
+    let mut raw = Raw::connect(stack.address("web")).await;
+    raw.send("GET /bytes/67108864 HTTP/1.1\r\nhost: test.example\r\n\r\n").await;
+    eventually!(refused(&stack, "send_timeout") == 1.0);
+    eventually!(stack.metric("waypost_requests_in_flight{") == 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redirect_to_https_needs_a_host() {
+    let pair = tls::Authority::new("authority").pair("site", &["test.example"]);
+    let config = CONFIG.replace("limits =", "redirect_https = true\n    limits =")
+        + "[listeners.secure]\naddress = \"127.0.0.1:0\"\n[listeners.secure.tls]\n\
+           certificates = [{ cert = \"site.pem\", key = \"site.key\" }]\n";
+    let stack = Stack::with_files(&config, &[("site.pem", &pair.cert), ("site.key", &pair.key)]).await;
+    check(&stack, "GET / HTTP/1.0\r\n\r\n", 400, "bad_request").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn body_that_pauses_is_timed_out_with_a_reply() {
     let stack = Stack::start(&with_timeouts("body_idle = \"150ms\"")).await;
     let mut raw = Raw::connect(stack.address("web")).await;

@@ -107,6 +107,7 @@ impl Conversation {
                     watch.as_mut().reset(Instant::now() + LAST_REQUEST);
                 }
                 () = watch.as_mut() => match patience(downstream.activity.turn(), &timeouts) {
+                    _ if is_deaf(&downstream, &gate, &timeouts) => return,
                     Patience::LeftIdle(_) if leaving == Leaving::AfterNext => {
                         leaving = Leaving::Now;
                         Pin::new(&mut connection).graceful_shutdown();
@@ -159,6 +160,7 @@ impl Conversation {
                     connection.as_mut().graceful_shutdown();
                 }
                 () = watch.as_mut() => match downstream.activity.idle_for() {
+                    _ if is_deaf(&downstream, &gate, &timeouts) => return,
                     Some(taken) if taken >= idle && leaving => return,
                     Some(taken) if taken >= idle => {
                         leaving = true;
@@ -170,6 +172,15 @@ impl Conversation {
             }
         }
     }
+}
+
+/// A client that takes nothing of its response holds an endpoint's connection as long as we let it.
+fn is_deaf(downstream: &Downstream, gate: &Gate, timeouts: &Timeouts) -> bool {
+    let deaf = downstream.activity.is_blocked_for(timeouts.idle.0);
+    if deaf {
+        gate.metrics.refused("send_timeout");
+    }
+    deaf
 }
 
 fn http1_builder(limits: &Limits) -> http1::Builder {

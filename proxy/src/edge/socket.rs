@@ -156,8 +156,13 @@ impl Socket {
     }
 
     fn sent(&self, result: &Poll<io::Result<usize>>) {
-        if let Poll::Ready(Ok(length)) = result {
-            self.metrics.bytes_sent.inc_by(*length as u64);
+        match result {
+            Poll::Ready(Ok(length)) => {
+                self.downstream.activity.unblocked();
+                self.metrics.bytes_sent.inc_by(*length as u64);
+            }
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => self.downstream.activity.blocked(),
         }
     }
 }

@@ -47,7 +47,9 @@ pub(super) async fn obey(process: Arc<Process>, mut inbox: mpsc::UnboundedReceiv
         let result = result.await.unwrap_or_else(|_| Err(Arc::new(Refusal::Stopping)));
         if let Ok(report) = &result {
             process.follow();
-            release_removed(&process.shared.snapshot.load(), &before);
+            let now = process.shared.snapshot.load_full();
+            release_removed(&now, &before);
+            close_replaced_pools(&now, &before);
             if let Some(watcher) = &watcher {
                 watcher.set_paths(watched(process.reloader.path(), &report.files));
             }
@@ -95,6 +97,14 @@ fn release_removed(now: &Snapshot, before: &Snapshot) {
             tokio::time::sleep(grace_period).await;
             removed.cancel();
         });
+    }
+}
+
+/// A tunnel keeps its generation's pool alive, and with it idle connections that nobody will use again.
+fn close_replaced_pools(now: &Snapshot, before: &Snapshot) {
+    let staying: HashSet<_> = now.endpoints().map(|(_, endpoint)| Arc::as_ptr(&endpoint.pool)).collect();
+    for (_, endpoint) in before.endpoints().filter(|(_, endpoint)| !staying.contains(&Arc::as_ptr(&endpoint.pool))) {
+        endpoint.pool.clear();
     }
 }
 
