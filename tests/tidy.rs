@@ -93,8 +93,7 @@ fn pingora_is_known_where_the_process_and_the_hash_ring_are() {
 fn hyper_is_known_on_the_way_of_a_request_only() {
     let rooms = [
         "proxy/src/edge/",
-        "proxy/src/pipeline.rs",
-        "proxy/src/failover.rs",
+        "proxy/src/http1/",
         "proxy/src/framing.rs",
         "proxy/src/body.rs",
         "proxy/src/tunnel.rs",
@@ -103,6 +102,13 @@ fn hyper_is_known_on_the_way_of_a_request_only() {
         "proxy/src/demo",
     ];
     check_only_in("proxy/src/", "hyper::", &rooms);
+}
+
+#[test]
+fn the_bytes_of_http1_are_read_in_one_place() {
+    check_only_in("proxy/src/", "httparse", &["proxy/src/http1/head.rs"]);
+    check_only_in("proxy/src/http1/", "crate::upstream", &[]);
+    check_only_in("proxy/src/http1/", "crate::pipeline", &[]);
 }
 
 #[test]

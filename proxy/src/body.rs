@@ -1,7 +1,8 @@
 //! Bodies on their way through: what is counted, timed and kept for a repeat while bytes pass.
 //!
-//! Owns [`RequestBody`] (towards an endpoint, repeatable while it is small) and [`ResponseBody`] (towards the client,
-//! which ends its exchange with the last byte). Never buffers more than a repeat needs.
+//! Owns [`Incoming`] (from a client, whatever it speaks), [`RequestBody`] (towards an endpoint, repeatable while it is
+//! small) and [`ResponseBody`] (towards the client, which ends its exchange with the last byte). Never buffers more than
+//! a repeat needs.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,24 +13,67 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use parking_lot::Mutex;
 use tokio::time::{Instant, Sleep};
 
 use crate::exchange::Exchange;
+use crate::http1::client::Broken;
+use crate::http1::{self, Lost};
+use crate::upstream;
 
 /// Why a body broke off.
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
-    /// The sender's connection failed or sent something that is not HTTP.
+    /// The sender's HTTP/2 connection failed, or sent something that is not HTTP.
     #[error("the sender broke off: {0}")]
-    Sender(#[from] hyper::Error),
+    Http2(#[from] hyper::Error),
+    /// The client's HTTP/1.1 connection did.
+    #[error("the client broke off: {0}")]
+    Client(#[from] Lost),
+    /// The endpoint's HTTP/1.1 connection did.
+    #[error("the endpoint broke off: {0}")]
+    Endpoint(#[from] Broken),
     /// No byte for longer than the limit.
     #[error("no byte for {0:?}")]
     Idle(Duration),
     /// A repeat was asked for after the kept bytes were given up.
     #[error("the body is gone and cannot be repeated")]
     NotRepeatable,
+}
+
+/// The body of a client's request.
+#[derive(Debug)]
+pub enum Incoming {
+    /// Over HTTP/1.1.
+    Http1(http1::Incoming),
+    /// Over HTTP/2.
+    Http2(hyper::body::Incoming),
+}
+
+impl Body for Incoming {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.get_mut() {
+            Incoming::Http1(body) => Pin::new(body).poll_frame(cx).map(|frame| frame.map(|frame| Ok(frame?))),
+            Incoming::Http2(body) => Pin::new(body).poll_frame(cx).map(|frame| frame.map(|frame| Ok(frame?))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Incoming::Http1(body) => body.is_end_stream(),
+            Incoming::Http2(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Incoming::Http1(body) => body.size_hint(),
+            Incoming::Http2(body) => body.size_hint(),
+        }
+    }
 }
 
 /// The time since the last byte, held against a limit; costs a timer only when a body makes us wait.
@@ -168,7 +212,7 @@ impl UploadState {
             Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(Ok(self.arrived(frame, received)))),
             Poll::Ready(Some(Err(error))) => {
                 self.stage = Stage::Broken;
-                Poll::Ready(Some(Err(error.into())))
+                Poll::Ready(Some(Err(error)))
             }
             Poll::Ready(None) => {
                 self.end();
@@ -232,12 +276,14 @@ impl RequestBody {
     /// No body.
     pub const EMPTY: RequestBody = RequestBody { upload: None, sent: 0, done: true };
 
+    /// The upload from its first byte.
+    pub fn of(upload: &Arc<Upload>) -> RequestBody {
+        RequestBody { upload: Some(Arc::clone(upload)), sent: 0, done: false }
+    }
+
     /// The upload from its first byte, or nothing.
     pub fn from_start(upload: Option<&Arc<Upload>>) -> RequestBody {
-        match upload {
-            None => RequestBody::EMPTY,
-            Some(upload) => RequestBody { upload: Some(Arc::clone(upload)), sent: 0, done: false },
-        }
+        upload.map_or(RequestBody::EMPTY, RequestBody::of)
     }
 }
 
@@ -297,7 +343,7 @@ pub struct ResponseBody {
 #[derive(Debug)]
 enum Source {
     Reply(Bytes),
-    Upstream { incoming: Incoming, idle: IdleTimer },
+    Upstream { incoming: upstream::Incoming, idle: IdleTimer },
     Ended,
 }
 
@@ -317,21 +363,13 @@ impl ResponseBody {
     }
 
     /// An endpoint's body; `idle` is the longest wait between two of its bytes.
-    pub fn upstream(incoming: Incoming, idle: Duration, exchange: Box<Exchange>) -> ResponseBody {
+    pub fn upstream(incoming: upstream::Incoming, idle: Duration, exchange: Box<Exchange>) -> ResponseBody {
         ResponseBody { source: Source::Upstream { incoming, idle: IdleTimer::new(idle) }, exchange: Some(exchange) }
     }
 
-    fn count(&mut self, data: &Bytes) {
-        if let Some(exchange) = &mut self.exchange {
-            exchange.bytes_out += data.len() as u64;
-        }
-    }
-
+    /// The last byte has gone to the client, or none will go any more: dropping the exchange closes its books.
     fn finish(&mut self) {
-        let complete = self.is_end_stream();
-        if let Some(exchange) = self.exchange.take() {
-            exchange.finish(complete);
-        }
+        self.exchange = None;
     }
 
     fn fail(&mut self) {
@@ -355,7 +393,9 @@ impl Body for ResponseBody {
             Source::Reply(bytes) => {
                 let bytes = std::mem::take(bytes);
                 this.source = Source::Ended;
-                this.count(&bytes);
+                if let Some(exchange) = &mut this.exchange {
+                    exchange.bytes_out += bytes.len() as u64;
+                }
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
             Source::Upstream { incoming, idle } => match Pin::new(incoming).poll_frame(cx) {
@@ -366,14 +406,14 @@ impl Body for ResponseBody {
                 }
                 Poll::Ready(Some(Ok(frame))) => {
                     idle.reset();
-                    if let Some(data) = frame.data_ref() {
-                        this.count(&data.clone());
+                    if let (Some(data), Some(exchange)) = (frame.data_ref(), &mut this.exchange) {
+                        exchange.bytes_out += data.len() as u64;
                     }
                     Poll::Ready(Some(Ok(frame)))
                 }
                 Poll::Ready(Some(Err(error))) => {
                     this.fail();
-                    Poll::Ready(Some(Err(error.into())))
+                    Poll::Ready(Some(Err(error)))
                 }
                 Poll::Ready(None) => {
                     this.source = Source::Ended;
@@ -398,11 +438,5 @@ impl Body for ResponseBody {
             Source::Reply(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Source::Upstream { incoming, .. } => incoming.size_hint(),
         }
-    }
-}
-
-impl Drop for ResponseBody {
-    fn drop(&mut self) {
-        self.finish();
     }
 }

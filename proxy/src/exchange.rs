@@ -1,7 +1,7 @@
 //! One request and its answer, from the head to the last byte: what was tried, what came of it, and the books that
 //! are closed at the end, whichever way it ends.
 //!
-//! Owns the guards that count the exchange and the connection it occupies. Closing is in `Drop`, because the client
+//! Owns the guards that count the exchange. Closing is in `Drop`, because the client
 //! may leave at any moment and the future that carries the exchange is dropped with it.
 
 use std::sync::Arc;
@@ -18,7 +18,6 @@ use crate::snapshot::RouteView;
 use crate::telemetry::access_log::{AccessLog, Attempt, Record};
 use crate::telemetry::metrics::{Finished, RouteMetrics};
 use crate::upstream::Endpoint;
-use crate::upstream::pool::Lease;
 use crate::upstream::service::{Admission, Picked};
 
 /// One request on its way. Boxed, because it travels with the response's body.
@@ -39,11 +38,9 @@ pub struct Exchange {
     attempts: Vec<Attempt>,
     admission: Option<Admission>,
     picked: Option<Picked>,
-    lease: Option<Lease>,
     status: Option<StatusCode>,
     cause: Option<Cause>,
     head_after: Option<Duration>,
-    complete: bool,
     upgraded: bool,
     tunnel_bytes_in: u64,
 }
@@ -101,11 +98,9 @@ impl Exchange {
             attempts: Vec::new(),
             admission: None,
             picked: None,
-            lease: None,
             status: None,
             cause: None,
             head_after: None,
-            complete: false,
             upgraded: false,
             tunnel_bytes_in: 0,
         })
@@ -143,11 +138,6 @@ impl Exchange {
         self.picked.as_ref().map(|picked| &*picked.endpoint)
     }
 
-    /// An endpoint has answered over this connection.
-    pub fn occupy(&mut self, lease: Lease) {
-        self.lease = Some(lease);
-    }
-
     /// A head goes to the client; `cause` if we made it up.
     pub fn answered(&mut self, status: StatusCode, cause: Option<Cause>) {
         self.status = Some(status);
@@ -171,11 +161,6 @@ impl Exchange {
     /// The endpoint's body ended before its end.
     pub fn upstream_broke_off(&mut self) {
         self.cause = Some(Cause::UpstreamReset);
-    }
-
-    /// The last byte has gone to the client (`complete`), or none will go any more.
-    pub fn finish(mut self: Box<Self>, complete: bool) {
-        self.complete = complete;
     }
 
     fn bytes_in(&self) -> u64 {
@@ -246,9 +231,6 @@ impl Drop for Exchange {
         let elapsed = self.context.started.elapsed();
         self.count(elapsed);
         self.log(elapsed);
-        if let (true, Some(lease)) = (self.complete && !self.upgraded, self.lease.take()) {
-            lease.release();
-        }
         if self.upgraded {
             self.downstream.activity.tunnel_ended();
         }

@@ -5,26 +5,25 @@
 
 use std::sync::Arc;
 
-use http::{Request, Response, request};
-use hyper::body::Incoming;
+use http::{Response, request};
 use tokio::time::Instant;
 use waypost_config::value::RetryOn;
 
-use crate::body::{RequestBody, Upload};
+use crate::body::Upload;
 use crate::exchange::Exchange;
 use crate::reply::Cause;
 use crate::snapshot::RouteView;
-use crate::upstream::attempt::{self, Answer, Failure, Patience};
+use crate::upstream::attempt::{self, Failure, Parcel, Patience};
 use crate::upstream::retry::{self, Failed, Repeatable};
 use crate::upstream::service::{Affinity, Picked};
-use crate::upstream::{Endpoint, Service};
+use crate::upstream::{Endpoint, Incoming, Service};
 
 /// The attempts of one exchange.
 pub struct Failover<'a> {
     service: &'a Service,
     affinity: &'a Affinity,
-    /// Until it has been sent for the last time.
-    head: Option<request::Parts>,
+    /// As it goes to the endpoint.
+    head: request::Parts,
     upload: Option<Arc<Upload>>,
     /// What the balancer hashes.
     key: u64,
@@ -50,7 +49,7 @@ impl<'a> Failover<'a> {
             key: service.hash_key(&head.headers, head.uri.path(), &exchange.context),
             idempotent: retry::is_idempotent(&head.method, &head.headers),
             patience: Patience { response: service.config.timeouts.response.0, deadline },
-            head: Some(head),
+            head,
             tried: Vec::new(),
         }
     }
@@ -65,7 +64,7 @@ impl<'a> Failover<'a> {
             let result = self.attempt(exchange, picked).await;
             let failed = failed(&result);
             if !self.another_follows(number, failed, endpoint) {
-                return conclude(exchange, result);
+                return result.map_err(|failure| failure.cause);
             }
             last = result.map_or_else(|failure| failure.cause, |_| Cause::UpstreamReset);
             self.wait(number, failed).await;
@@ -73,37 +72,24 @@ impl<'a> Failover<'a> {
         Err(last)
     }
 
-    async fn attempt(&mut self, exchange: &mut Exchange, picked: Picked) -> Result<Answer, Failure> {
+    async fn attempt(&mut self, exchange: &mut Exchange, picked: Picked) -> Attempted {
         let endpoint = Arc::clone(&picked.endpoint);
         exchange.attempting(picked);
         let begun = Instant::now();
-        let request = self.request(&endpoint);
-        let mut result = attempt::send(&endpoint, request, self.upload.as_ref(), self.patience).await;
+        let parcel = Parcel { head: &self.head, upload: self.upload.as_ref(), patience: self.patience };
+        let result = attempt::send(&endpoint, parcel).await;
         exchange.attempted(outcome(&result), begun.elapsed());
-        if let Err(failure) = &mut result {
+        if let Err(failure) = &result {
             self.failed_at(&endpoint, failure);
         }
         result
     }
 
-    /// The request for one attempt: a copy while another may follow, the head itself otherwise. What HTTP/1.1 has not
-    /// sent comes back; what an HTTP/2 endpoint has refused does not.
-    fn request(&mut self, endpoint: &Endpoint) -> Request<RequestBody> {
-        let body = RequestBody::from_start(self.upload.as_ref());
-        let lost = self.idempotent || endpoint.target.may_speak_http2();
-        let again = lost && self.service.config.retry.max_attempts > 1;
-        let head = if again { self.head.clone() } else { self.head.take() };
-        Request::from_parts(head.expect("a head that was sent away is not asked for again: see `Repeatable`"), body)
-    }
-
-    fn failed_at(&mut self, endpoint: &Endpoint, failure: &mut Failure) {
+    fn failed_at(&self, endpoint: &Endpoint, failure: &Failure) {
         let (service, reason) = (&self.service.name, failure.cause.token());
         tracing::debug!(%service, endpoint = %endpoint.name, reason, detail = failure.detail, "attempt failed");
         if retry::kind_of(failure.cause).is_some() {
             endpoint.suspect();
-        }
-        if let (None, Some(request)) = (&self.head, failure.request.take()) {
-            self.head = Some(request.into_parts().0);
         }
     }
 
@@ -125,7 +111,7 @@ impl<'a> Failover<'a> {
         let upload = self.upload.as_ref();
         Repeatable {
             idempotent: self.idempotent,
-            body: self.head.is_some() && upload.is_none_or(|upload| upload.repeatable()),
+            body: upload.is_none_or(|upload| upload.repeatable()),
             whole_body: upload.is_none_or(|upload| upload.whole()),
         }
     }
@@ -141,10 +127,13 @@ impl<'a> Failover<'a> {
     }
 }
 
+/// What came of one attempt.
+type Attempted = Result<Response<Incoming>, Failure>;
+
 /// The result in the words of the retry rules.
-fn failed(result: &Result<Answer, Failure>) -> Failed {
+fn failed(result: &Attempted) -> Failed {
     match result {
-        Ok(Answer { response, .. }) => {
+        Ok(response) => {
             let status = retry::status_of(response.status(), response.headers());
             Failed { on: Some(RetryOn::Status(status)), sent: true }
         }
@@ -153,16 +142,10 @@ fn failed(result: &Result<Answer, Failure>) -> Failed {
 }
 
 /// The result in the words of the metrics.
-fn outcome(result: &Result<Answer, Failure>) -> &'static str {
+fn outcome(result: &Attempted) -> &'static str {
     match result {
-        Ok(Answer { response, .. }) if response.status().is_server_error() => "response_5xx",
+        Ok(response) if response.status().is_server_error() => "response_5xx",
         Ok(_) => "response",
         Err(failure) => failure.cause.token(),
     }
-}
-
-fn conclude(exchange: &mut Exchange, result: Result<Answer, Failure>) -> Result<Response<Incoming>, Cause> {
-    let Answer { response, lease } = result.map_err(|failure| failure.cause)?;
-    exchange.occupy(lease);
-    Ok(response)
 }

@@ -1,7 +1,7 @@
 //! May this head be read in one way only?
 //!
 //! Refuses what two parties could understand differently (RFC 9112 sections 2-7 and 11, RFC 9113 section 8) and what
-//! is over the listener's limits, as far as hyper's parser lets it through. Owns nothing.
+//! is over the listener's limits, as far as the parsers of HTTP/1.1 and HTTP/2 let it through. Owns nothing.
 
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Uri, Version, header, request};
@@ -9,6 +9,7 @@ use waypost_config::listener::Limits;
 
 use crate::context::RequestContext;
 use crate::downstream::Downstream;
+use crate::http1;
 use crate::path;
 use crate::reply::Cause;
 
@@ -17,6 +18,7 @@ pub fn check(head: &mut request::Parts, limits: &Limits) -> Result<(), Cause> {
     one_host(head)?;
     method(head)?;
     coding(&head.headers)?;
+    body_length(head)?;
     expectation(&head.headers)?;
     target_length(&head.uri, limits)
 }
@@ -93,7 +95,7 @@ fn method(head: &request::Parts) -> Result<(), Cause> {
     if tunnel || head.method == Method::TRACE { Err(Cause::MethodNotAllowed) } else { Ok(()) }
 }
 
-/// hyper takes any list that ends with `chunked`; what comes before it, an endpoint may read differently.
+/// Of a list that ends with `chunked`, an endpoint may read what comes before it differently.
 fn coding(headers: &HeaderMap) -> Result<(), Cause> {
     let mut fields = headers.get_all(header::TRANSFER_ENCODING).iter();
     match (fields.next(), fields.next()) {
@@ -101,6 +103,15 @@ fn coding(headers: &HeaderMap) -> Result<(), Cause> {
         (Some(only), None) if only.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
         _ => Err(Cause::UnsupportedCoding),
     }
+}
+
+/// Two lengths are a smuggler's (RFC 9112 section 6.3). In HTTP/2 frames have the say, and a length that disagrees with
+/// them is refused by its parser.
+fn body_length(head: &request::Parts) -> Result<(), Cause> {
+    if head.version == Version::HTTP_2 {
+        return Ok(());
+    }
+    http1::request_length(head).map(|_| ()).map_err(|_| Cause::BadRequest)
 }
 
 fn expectation(headers: &HeaderMap) -> Result<(), Cause> {

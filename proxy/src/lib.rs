@@ -9,6 +9,8 @@
 
 pub mod server;
 pub mod edge;
+pub mod http1;
+pub mod scratch;
 pub mod downstream;
 pub mod pipeline;
 pub mod context;

@@ -7,10 +7,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, header, request, response};
-use hyper::body::{Body, Incoming};
-use hyper::upgrade::OnUpgrade;
+use http_body::Body;
 
-use crate::body::{ResponseBody, Upload};
+use crate::body::{Incoming, ResponseBody, Upload};
 use crate::context::RequestContext;
 use crate::downstream::Downstream;
 use crate::exchange::{Books, Exchange};
@@ -18,7 +17,8 @@ use crate::failover::Failover;
 use crate::middleware::Flow;
 use crate::reply::{self, Cause, GrpcClient};
 use crate::snapshot::{ListenerView, RouteView, Snapshot};
-use crate::tunnel::{Limits, Upgrade};
+use crate::tunnel::{Limits, Side, Upgrade};
+use crate::upstream;
 use crate::upstream::service::Affinity;
 use crate::upstream::sticky::ClientConnection;
 use crate::{forwarding, framing};
@@ -35,9 +35,9 @@ enum Passed {
     /// Made by us.
     Reply(Response<Bytes>, Cause),
     /// Made by an endpoint.
-    Answer(Response<Incoming>),
+    Answer(Response<upstream::Incoming>),
     /// The client and an endpoint leave HTTP together.
-    Upgrade(response::Parts, Upgrade, OnUpgrade),
+    Upgrade(response::Parts, Upgrade, Side),
 }
 
 /// Answers one request of a client.
@@ -100,20 +100,22 @@ async fn pass(listener: &ListenerView, exchange: &mut Exchange, asked: Asked) ->
         exchange.upload = Some(upload(&route, listener, body));
     }
     let mut response = Failover::new(exchange, &route, &affinity, head).run(exchange).await?;
-    let upstream = hyper::upgrade::on(&mut response);
+    let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    let tunnel = switches.then(|| upstream::Incoming::tunnel(&mut response));
     let (mut head, body) = response.into_parts();
     let agreed = head.headers.get(header::UPGRADE).cloned();
     forwarding::prepare_response(&mut head);
     pin(exchange, &route, &affinity, &mut head);
     route.chain.on_response(&mut head, &exchange.context);
-    match upgrade {
-        Some(upgrade) if head.status == StatusCode::SWITCHING_PROTOCOLS => {
+    match (upgrade, tunnel) {
+        (Some(upgrade), Some(tunnel)) => {
             upgrade.accept(&mut head, agreed);
-            Ok(Passed::Upgrade(head, upgrade, upstream))
+            Ok(Passed::Upgrade(head, upgrade, tunnel))
         }
-        Some(upgrade) if upgrade.is_misled_by(head.status) => Err(Cause::UpstreamInvalid),
-        _ if head.status == StatusCode::SWITCHING_PROTOCOLS => Err(Cause::UpstreamInvalid),
-        _ => Ok(Passed::Answer(Response::from_parts(head, body))),
+        // An endpoint that switches although nobody asked.
+        (None, Some(_)) => Err(Cause::UpstreamInvalid),
+        (Some(upgrade), None) if upgrade.is_misled_by(head.status) => Err(Cause::UpstreamInvalid),
+        (_, None) => Ok(Passed::Answer(Response::from_parts(head, body))),
     }
 }
 
@@ -132,7 +134,7 @@ fn pin(exchange: &Exchange, route: &RouteView, affinity: &Affinity, head: &mut r
     }
 }
 
-fn answer(mut exchange: Box<Exchange>, response: Response<Incoming>) -> Response<ResponseBody> {
+fn answer(mut exchange: Box<Exchange>, response: Response<upstream::Incoming>) -> Response<ResponseBody> {
     exchange.answered(response.status(), None);
     let idle = exchange.route.as_ref().map(|route| route.service.config.timeouts.idle.0).unwrap_or_default();
     response.map(|body| ResponseBody::upstream(body, idle, exchange))
@@ -156,7 +158,7 @@ fn switch(
     mut exchange: Box<Exchange>,
     head: response::Parts,
     upgrade: Upgrade,
-    upstream: OnUpgrade,
+    upstream: Side,
 ) -> Response<ResponseBody> {
     exchange.answered(head.status, None);
     let limits = Limits {

@@ -5,28 +5,59 @@
 //! ends, nothing moves for too long, or the process or the endpoint goes away. Never looks into messages, beyond
 //! knowing where a frame ends, so that a close frame of ours cannot cut one.
 
+use std::future::poll_fn;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use aws_lc_rs::digest;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use bytes::{Buf, BytesMut};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Version, header, request, response};
 use http_body::Body;
 use hyper::ext::Protocol;
-use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use parking_lot::Mutex;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncWriteExt, ReadBuf};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
+use crate::body::Incoming;
 use crate::exchange::Exchange;
+use crate::http1::{Transport, Upgraded};
+use crate::scratch;
+
+/// One end of a tunnel, once its connection has left HTTP.
+#[derive(Debug)]
+pub enum Side {
+    /// It has, unless it is gone.
+    Here(Option<Upgraded>),
+    /// A client's, after our response.
+    Http1(oneshot::Receiver<Upgraded>),
+    /// A stream of an HTTP/2 connection.
+    Http2(OnUpgrade),
+}
+
+impl Side {
+    async fn reached(self) -> Option<Upgraded> {
+        match self {
+            Side::Here(upgraded) => upgraded,
+            Side::Http1(receiver) => receiver.await.ok(),
+            Side::Http2(upgrade) => {
+                let stream = Box::new(TokioIo::new(upgrade.await.ok()?));
+                Some(Upgraded { stream, read: BytesMut::new() })
+            }
+        }
+    }
+}
 
 /// A client's wish to leave HTTP.
 #[derive(Debug)]
 pub struct Upgrade {
-    client: OnUpgrade,
+    client: Side,
     form: Form,
     websocket: bool,
 }
@@ -42,17 +73,18 @@ enum Form {
 
 impl Upgrade {
     /// Takes the wish out of a request, if it has one.
-    pub fn wanted<B: Body>(request: &mut Request<B>) -> Option<Upgrade> {
-        let form = if request.version() == Version::HTTP_2 && request.method() == Method::CONNECT {
+    pub fn wanted(request: &mut Request<Incoming>) -> Option<Upgrade> {
+        if request.version() == Version::HTTP_2 && request.method() == Method::CONNECT {
             request.extensions().get::<Protocol>()?;
-            Form::Http2
-        } else if names_upgrade(request.headers()) && may_pass(request) {
-            Form::Http1
-        } else {
-            return None;
-        };
-        let websocket = form == Form::Http2 || protocol(request.headers()) == Some("websocket");
-        Some(Upgrade { client: hyper::upgrade::on(request), form, websocket })
+            let client = Side::Http2(hyper::upgrade::on(request));
+            return Some(Upgrade { client, form: Form::Http2, websocket: true });
+        }
+        // Whether `Connection` names it was looked at when the head was read.
+        let Incoming::Http1(body) = request.body_mut() else { return None };
+        let client = Side::Http1(body.take_upgrade()?);
+        let websocket = protocol(request.headers()) == Some("websocket");
+        let passes = request.body().is_end_stream() && may_pass(request.headers());
+        passes.then_some(Upgrade { client, form: Form::Http1, websocket })
     }
 
     /// Puts the wish into the head for the endpoint, in HTTP/1.1's form. `protocol` is what the client named, saved
@@ -100,28 +132,23 @@ impl Upgrade {
     }
 
     /// Carries bytes both ways until the end; the exchange ends with it.
-    pub async fn carry(self, upstream: OnUpgrade, exchange: Box<Exchange>, limits: Limits) {
-        let (client, upstream) = match tokio::try_join!(self.client, upstream) {
-            Ok(both) => both,
-            Err(error) => return tracing::debug!(%error, "upgrade failed"),
+    pub async fn carry(self, upstream: Side, exchange: Box<Exchange>, limits: Limits) {
+        let (Some(client), Some(upstream)) = tokio::join!(self.client.reached(), upstream.reached()) else {
+            return tracing::debug!("upgrade failed: one side is gone");
         };
         let frames = if self.websocket { Some(Frames::default()) } else { None };
-        Tunnel::new(client, upstream, limits, frames).run(exchange).await;
+        let mut tunnel = Tunnel::new(client, upstream, frames);
+        tunnel.run(&limits).await;
+        tunnel.note(exchange);
     }
-}
-
-fn names_upgrade(headers: &HeaderMap) -> bool {
-    let fields = headers.get_all(header::CONNECTION).into_iter().filter_map(|field| field.to_str().ok());
-    fields.flat_map(|field| field.split(',')).any(|token| token.trim().eq_ignore_ascii_case("upgrade"))
 }
 
 /// A request with a body is answered as a request. Another HTTP or TLS is for one hop only, and what came through such
 /// a tunnel would pass no rule of ours (RFC 9110 section 7.8: an upgrade may be ignored).
-fn may_pass<B: Body>(request: &Request<B>) -> bool {
-    let Some(upgrade) = request.headers().get(header::UPGRADE) else { return false };
+fn may_pass(headers: &HeaderMap) -> bool {
+    let Some(upgrade) = headers.get(header::UPGRADE) else { return false };
     let name = upgrade.as_bytes().to_ascii_lowercase();
-    let hop = [&b"h2"[..], b"http", b"tls"].iter().any(|hop| name.starts_with(hop));
-    !hop && request.body().is_end_stream()
+    ![&b"h2"[..], b"http", b"tls"].iter().any(|hop| name.starts_with(hop))
 }
 
 fn protocol(headers: &HeaderMap) -> Option<&str> {
@@ -184,122 +211,152 @@ pub struct Limits {
 }
 
 struct Tunnel {
-    client: TokioIo<Upgraded>,
-    upstream: TokioIo<Upgraded>,
-    limits: Limits,
-    frames: Option<Frames>,
+    client: Box<dyn Transport>,
+    upstream: Box<dyn Transport>,
+    up: Flow,
+    down: Flow,
 }
 
-/// 16 KiB: a TLS record, and what hyper reads at once.
-const BUFFER: usize = 16 * 1024;
-
 impl Tunnel {
-    fn new(client: Upgraded, upstream: Upgraded, limits: Limits, frames: Option<Frames>) -> Tunnel {
-        Tunnel { client: TokioIo::new(client), upstream: TokioIo::new(upstream), limits, frames }
+    fn new(client: Upgraded, upstream: Upgraded, frames: Option<Frames>) -> Tunnel {
+        Tunnel {
+            up: Flow::new(client.read, None),
+            down: Flow::new(upstream.read, frames),
+            client: client.stream,
+            upstream: upstream.stream,
+        }
     }
 
-    async fn run(self, mut exchange: Box<Exchange>) {
-        let Tunnel { client, upstream, limits, frames } = self;
-        let (from_client, mut to_client) = tokio::io::split(client);
-        let (from_upstream, to_upstream) = tokio::io::split(upstream);
-        let (up, down) = (Progress::default(), Progress::new(frames));
-        let told_to_end = {
-            // The directions are independent: one that waits for its reader must not hold up the other.
-            let both =
-                async { tokio::join!(copy(from_client, to_upstream, &up), copy(from_upstream, &mut to_client, &down)) };
+    async fn run(&mut self, limits: &Limits) {
+        let mut watch = std::pin::pin!(sleep(limits.idle));
+        let mut before = 0;
+        let told_to_end = loop {
             tokio::select! {
-                _ = both => false,
-                () = silence(&up, &down, limits.idle) => false,
-                () = limits.closing.cancelled() => true,
-                () = limits.removed.cancelled() => true,
+                biased;
+                _ = poll_fn(|cx| self.poll(cx)) => break false,
+                () = limits.closing.cancelled() => break true,
+                () = limits.removed.cancelled() => break true,
+                () = watch.as_mut() => {
+                    let carried = self.up.carried + self.down.carried;
+                    if carried == before {
+                        break false;
+                    }
+                    before = carried;
+                    watch.as_mut().reset(Instant::now() + limits.idle);
+                }
             }
         };
         if told_to_end {
-            say_goodbye(&mut to_client, &down).await;
-        }
-        exchange.carried(up.bytes(), down.bytes());
-        exchange.finish(true);
-    }
-}
-
-/// How far one direction has come.
-#[derive(Debug, Default)]
-struct Progress {
-    bytes: AtomicU64,
-    writing: AtomicBool,
-    frames: Option<Mutex<Frames>>,
-}
-
-// Relaxed everywhere: all of it is read by the task that writes it.
-impl Progress {
-    fn new(frames: Option<Frames>) -> Progress {
-        Progress { frames: frames.map(Mutex::new), ..Progress::default() }
-    }
-
-    fn bytes(&self) -> u64 {
-        self.bytes.load(Ordering::Relaxed)
-    }
-
-    fn begin(&self, bytes: &[u8]) {
-        self.writing.store(true, Ordering::Relaxed);
-        if let Some(frames) = &self.frames {
-            frames.lock().advance(bytes);
+            self.say_goodbye().await;
         }
     }
 
-    fn end(&self, length: usize) {
-        self.writing.store(false, Ordering::Relaxed);
-        self.bytes.fetch_add(length as u64, Ordering::Relaxed);
+    /// Carries what there is. The directions are independent: one that waits for its reader does not hold up the other.
+    /// Ready when both have ended, or one has failed.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let up = self.up.poll(&mut *self.client, &mut *self.upstream, cx)?;
+        let down = self.down.poll(&mut *self.upstream, &mut *self.client, cx)?;
+        if up.is_ready() && down.is_ready() { Poll::Ready(Ok(())) } else { Poll::Pending }
+    }
+
+    /// Close code 1001, "going away" (RFC 6455 section 7.4.1), if no frame would be cut by it.
+    async fn say_goodbye(&mut self) {
+        if self.down.at_boundary() {
+            let close = [0x88, 0x02, 0x03, 0xE9];
+            // The client may be gone already; then nobody is left to be told.
+            let _ = self.client.write_all(&close).await;
+            let _ = self.client.flush().await;
+        }
+        let _ = self.client.shutdown().await;
+    }
+
+    fn note(self, mut exchange: Box<Exchange>) {
+        exchange.carried(self.up.carried, self.down.carried);
+    }
+}
+
+/// One direction of a tunnel.
+struct Flow {
+    /// What was read and could not be written yet.
+    waiting: BytesMut,
+    carried: u64,
+    stage: Stage,
+    frames: Option<Frames>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Open,
+    /// The sender has ended; its end is being passed on.
+    Ending,
+    Ended,
+}
+
+impl Flow {
+    fn new(waiting: BytesMut, mut frames: Option<Frames>) -> Flow {
+        if let Some(frames) = &mut frames {
+            frames.advance(&waiting);
+        }
+        Flow { waiting, carried: 0, stage: Stage::Open, frames }
+    }
+
+    fn poll(&mut self, from: &mut dyn Transport, to: &mut dyn Transport, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            while !self.waiting.is_empty() {
+                let written = ready!(Pin::new(&mut *to).poll_write(cx, &self.waiting))?;
+                self.sent(written)?;
+                self.waiting.advance(written);
+            }
+            ready!(Pin::new(&mut *to).poll_flush(cx))?;
+            match self.stage {
+                Stage::Open => ready!(scratch::lend(|buffer| self.poll_pass(from, to, cx, buffer)))?,
+                Stage::Ending => {
+                    ready!(Pin::new(&mut *to).poll_shutdown(cx))?;
+                    self.stage = Stage::Ended;
+                }
+                Stage::Ended => return Poll::Ready(Ok(())),
+            }
+        }
+    }
+
+    /// One read, and one write of what it brought.
+    fn poll_pass(
+        &mut self,
+        from: &mut dyn Transport,
+        to: &mut dyn Transport,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<()>> {
+        let mut read = ReadBuf::new(buffer);
+        ready!(Pin::new(from).poll_read(cx, &mut read))?;
+        let bytes = read.filled();
+        if bytes.is_empty() {
+            self.stage = Stage::Ending;
+            return Poll::Ready(Ok(()));
+        }
+        if let Some(frames) = &mut self.frames {
+            frames.advance(bytes);
+        }
+        let written = match Pin::new(to).poll_write(cx, bytes) {
+            Poll::Ready(written) => written?,
+            Poll::Pending => 0,
+        };
+        if written > 0 {
+            self.sent(written)?;
+        }
+        self.waiting.extend_from_slice(&bytes[written..]);
+        Poll::Ready(Ok(()))
+    }
+
+    fn sent(&mut self, written: usize) -> io::Result<()> {
+        self.carried += written as u64;
+        if written == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(()) }
     }
 
     /// Whether all that was written ends with a whole WebSocket frame.
     fn at_boundary(&self) -> bool {
-        let whole = self.frames.as_ref().is_some_and(|frames| frames.lock().at_boundary());
-        whole && !self.writing.load(Ordering::Relaxed)
+        self.waiting.is_empty() && self.frames.as_ref().is_some_and(Frames::at_boundary)
     }
-}
-
-/// Carries one direction to its end, and passes the end on.
-async fn copy<R, W>(mut from: R, mut to: W, progress: &Progress) -> io::Result<()>
-where
-    R: AsyncRead + Unpin,
-    W: AsyncWrite + Unpin,
-{
-    let mut buffer = vec![0; BUFFER];
-    loop {
-        let length = from.read(&mut buffer).await?;
-        if length == 0 {
-            return to.shutdown().await;
-        }
-        progress.begin(&buffer[..length]);
-        to.write_all(&buffer[..length]).await?;
-        to.flush().await?;
-        progress.end(length);
-    }
-}
-
-/// Returns when neither direction has moved for `limit`.
-async fn silence(up: &Progress, down: &Progress, limit: Duration) {
-    let mut before = None;
-    loop {
-        let now = (up.bytes(), down.bytes());
-        if before == Some(now) {
-            return;
-        }
-        before = Some(now);
-        tokio::time::sleep(limit).await;
-    }
-}
-
-/// Close code 1001, "going away" (RFC 6455 section 7.4.1), if no frame would be cut by it.
-async fn say_goodbye<W: AsyncWrite + Unpin>(client: &mut W, sent: &Progress) {
-    if sent.at_boundary() {
-        let close = [0x88, 0x02, 0x03, 0xE9];
-        // The client may be gone already; then nobody is left to be told.
-        let _ = client.write_all(&close).await;
-        let _ = client.flush().await;
-    }
-    let _ = client.shutdown().await;
 }
 
 /// Where the WebSocket frames of one direction begin and end (RFC 6455 section 5.2).
@@ -402,16 +459,13 @@ mod tests {
 
     #[test]
     fn an_upgrade_to_another_http_is_ignored() {
-        let upgrade = |name: &'static str| {
-            let request = Request::get("/").header(header::CONNECTION, "upgrade").header(header::UPGRADE, name);
-            Upgrade::wanted(&mut request.body(String::new()).unwrap()).is_some()
-        };
-        assert!(upgrade("websocket"));
-        assert!(upgrade("spdy/3.1"));
-        assert!(!upgrade("h2c"));
-        assert!(!upgrade("HTTP/2.0"));
-        assert!(!upgrade("TLS/1.0"));
-        let request = Request::post("/").header(header::CONNECTION, "upgrade").header(header::UPGRADE, "websocket");
-        assert!(Upgrade::wanted(&mut request.body("a body".to_owned()).unwrap()).is_none());
+        let passes =
+            |name: &'static str| may_pass(&HeaderMap::from_iter([(header::UPGRADE, HeaderValue::from_static(name))]));
+        assert!(passes("websocket"));
+        assert!(passes("spdy/3.1"));
+        assert!(!passes("h2c"));
+        assert!(!passes("HTTP/2.0"));
+        assert!(!passes("TLS/1.0"));
+        assert!(!may_pass(&HeaderMap::new()));
     }
 }

@@ -5,13 +5,12 @@
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn::http2;
 use hyper::service::Service;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::AsyncWriteExt;
@@ -21,8 +20,10 @@ use waypost_config::listener::{Limits, Timeouts};
 use super::Shared;
 use super::gate::Gate;
 use super::socket::Socket;
-use crate::body::ResponseBody;
+use crate::body::{Incoming, ResponseBody};
 use crate::downstream::{Downstream, Turn};
+use crate::http1::server::{self, End};
+use crate::http1::{self, Line, Malformed};
 use crate::pipeline;
 use crate::reply::{self, Cause};
 
@@ -34,18 +35,28 @@ pub(super) struct Handler {
     pub(super) gate: Arc<Gate>,
 }
 
-impl Service<Request<Incoming>> for Handler {
+impl Handler {
+    /// The answer to a request over HTTP/1.1. Boxed, so that a connection is small while it has none.
+    fn answer(&self, request: Request<http1::Incoming>) -> Pin<Box<impl Future<Output = Response<ResponseBody>>>> {
+        Box::pin(self.handle(request.map(Incoming::Http1)))
+    }
+
+    async fn handle(&self, request: Request<Incoming>) -> Response<ResponseBody> {
+        let snapshot = self.shared.snapshot.load_full();
+        let listener = self.gate.view(&snapshot);
+        pipeline::handle(snapshot, listener, &self.downstream, request).await
+    }
+}
+
+/// HTTP/2 answers many requests at once.
+impl Service<Request<hyper::body::Incoming>> for Handler {
     type Response = Response<ResponseBody>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Infallible>> + Send>>;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let Handler { downstream, shared, gate } = self.clone();
-        Box::pin(async move {
-            let snapshot = shared.snapshot.load_full();
-            let listener = gate.view(&snapshot);
-            Ok(pipeline::handle(snapshot, listener, &downstream, request).await)
-        })
+    fn call(&self, request: Request<hyper::body::Incoming>) -> Self::Future {
+        let handler = self.clone();
+        Box::pin(async move { Ok(handler.handle(request.map(Incoming::Http2)).await) })
     }
 }
 
@@ -82,50 +93,46 @@ impl Conversation {
     /// Speaks HTTP/1.1 to the end.
     pub(super) async fn over_http1(self, socket: Socket) {
         let Conversation { handler, gate, timeouts, limits } = self;
-        let downstream = Arc::clone(&handler.downstream);
-        let socket = TokioIo::new(socket.keep_back());
-        let mut connection = http1_builder(&limits).serve_connection(socket, handler).with_upgrades();
-        let mut watch = std::pin::pin!(sleep(timeouts.header.0.min(timeouts.idle.0)));
+        let line = Line::new(socket);
+        let downstream = &handler.downstream;
+        let mut speaking = pin!(server::serve(&line, head_limits(&limits), |request| handler.answer(request)));
+        let mut watch = pin!(sleep(timeouts.header.0.min(timeouts.idle.0)));
         let _busy = downstream.lifecycle.busy.token();
         let mut leaving = Leaving::No;
-        let last_word = loop {
+        let end = loop {
             let staying = leaving == Leaving::No;
             let speaking = poll_fn(|cx| {
-                let ended = Pin::new(&mut connection).poll(cx);
+                let ended = speaking.as_mut().poll(cx);
                 if leaving == Leaving::AfterNext && ended.is_pending() && downstream.activity.turn() == Turn::Busy {
                     // The response says `Connection: close`.
                     leaving = Leaving::Now;
-                    Pin::new(&mut connection).graceful_shutdown();
+                    line.end_after_this();
                 }
                 ended
             });
             tokio::select! {
                 biased;
-                ended = speaking => break count_end(&gate, ended),
+                end = speaking => break end,
                 () = gate.closing.cancelled(), if staying => {
                     leaving = Leaving::AfterNext;
                     watch.as_mut().reset(Instant::now() + LAST_REQUEST);
                 }
                 () = watch.as_mut() => match patience(downstream.activity.turn(), &timeouts) {
-                    _ if is_deaf(&downstream, &gate, &timeouts) => return,
-                    Patience::LeftIdle(_) if leaving == Leaving::AfterNext => {
-                        leaving = Leaving::Now;
-                        Pin::new(&mut connection).graceful_shutdown();
-                    }
+                    _ if is_deaf(downstream, &gate, &timeouts) => return,
+                    Patience::LeftIdle(_) if leaving == Leaving::AfterNext => return,
                     Patience::Left(wait) | Patience::LeftIdle(wait) => watch.as_mut().reset(Instant::now() + wait),
                     Patience::OverIdle => return,
-                    Patience::OverHead => {
-                        gate.metrics.refused(Cause::HeaderTimeout.token());
-                        break Some(Cause::HeaderTimeout);
-                    }
+                    // The rest of an upload that nobody reads is no head: its response has been sent.
+                    Patience::OverHead if !line.awaits_head() => return,
+                    Patience::OverHead => return refuse(Cause::HeaderTimeout, &gate, line.take()).await,
                 },
             }
         };
-        let Some(cause) = last_word else { return };
-        let socket = connection.into_parts().map(|parts| parts.io.into_inner());
-        // A body that cannot be read ends amid an exchange: what was being answered is not to be followed by a reply.
-        if let Some(socket) = socket.filter(|socket| cause == Cause::HeaderTimeout || socket.has_kept_back()) {
-            say(cause, socket).await;
+        match end {
+            End::Closed | End::Upgraded => {}
+            End::Unread => linger(line.take()).await,
+            End::Refused(reason) => refuse(cause_of(reason), &gate, line.take()).await,
+            End::Lost(error) => tracing::debug!(listener = %gate.name, %error, "client connection broke off"),
         }
     }
 
@@ -150,11 +157,8 @@ impl Conversation {
             });
             tokio::select! {
                 biased;
-                ended = speaking => {
-                    // HTTP/2 says its own reason, in a GOAWAY.
-                    let _ = count_end(&gate, ended);
-                    return;
-                }
+                // HTTP/2 says its own reason, in a GOAWAY.
+                ended = speaking => return note_end(&gate, ended),
                 () = gate.closing.cancelled(), if staying => {
                     leaving = true;
                     connection.as_mut().graceful_shutdown();
@@ -174,6 +178,12 @@ impl Conversation {
     }
 }
 
+fn note_end(gate: &Gate, ended: hyper::Result<()>) {
+    if let Err(error) = ended {
+        tracing::debug!(listener = %gate.name, %error, "client connection broke off");
+    }
+}
+
 /// A client that takes nothing of its response holds an endpoint's connection as long as we let it.
 fn is_deaf(downstream: &Downstream, gate: &Gate, timeouts: &Timeouts) -> bool {
     let deaf = downstream.activity.is_blocked_for(timeouts.idle.0);
@@ -183,23 +193,18 @@ fn is_deaf(downstream: &Downstream, gate: &Gate, timeouts: &Timeouts) -> bool {
     deaf
 }
 
-fn http1_builder(limits: &Limits) -> http1::Builder {
-    let mut builder = http1::Builder::new();
-    let header_bytes = usize::try_from(limits.header_bytes.0).unwrap_or(usize::MAX);
-    // The time limits of heads are watched here, for idleness has another one.
-    builder.header_read_timeout(None).max_header_size(header_bytes).max_buf_size(header_bytes.max(READ_BUFFER));
-    if limits.headers != DEFAULT_MAX_HEADERS {
-        // Any value, even hyper's own default, moves its table of fields to the heap.
-        builder.max_headers(limits.headers);
-    }
-    builder
+fn head_limits(limits: &Limits) -> http1::Limits {
+    http1::Limits { bytes: usize::try_from(limits.header_bytes.0).unwrap_or(usize::MAX), fields: limits.headers }
 }
 
-/// hyper's own limit on the number of header fields.
-const DEFAULT_MAX_HEADERS: usize = 100;
-
-/// As far as hyper's read buffer may grow under a fast upload.
-const READ_BUFFER: usize = 64 * 1024;
+/// Why a head cannot be read, in the words of a reply.
+fn cause_of(reason: Malformed) -> Cause {
+    match reason {
+        Malformed::Syntax => Cause::BadRequest,
+        Malformed::TooLarge => Cause::HeadersTooLarge,
+        Malformed::TargetTooLong => Cause::UriTooLong,
+    }
+}
 
 /// What the clock says about a connection.
 #[derive(Debug, PartialEq, Eq)]
@@ -226,20 +231,28 @@ fn patience(turn: Turn, timeouts: &Timeouts) -> Patience {
     }
 }
 
-/// The last reply on a connection, written by ourselves: hyper says it without a reason, or closes without a word.
-async fn say(cause: Cause, mut socket: Socket) {
-    socket.speak_again();
+/// The last reply on a connection, to what is no request.
+async fn refuse(cause: Cause, gate: &Gate, socket: Option<Socket>) {
+    gate.metrics.refused(cause.token());
+    let Some(mut socket) = socket else { return };
     let (status, reason, body) = (cause.status(), cause.token(), reply::explained(cause));
     let length = body.len();
     let text = format!(
         "HTTP/1.1 {status}\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: {length}\r\n\
          connection: close\r\nx-waypost-reason: {reason}\r\n\r\n{body}"
     );
+    if let Ok(Ok(())) = tokio::time::timeout(GOODBYE, socket.write_all(text.as_bytes())).await {
+        linger(Some(socket)).await;
+    }
+}
+
+/// Closes a connection on which bytes of the client's may be on their way: to close at once would reset it, and lose
+/// what we have said (RFC 9112 section 9.6).
+async fn linger(socket: Option<Socket>) {
+    let Some(mut socket) = socket else { return };
     // The client is slow at best and gone at worst; nobody waits for it.
     let _ = tokio::time::timeout(GOODBYE, async {
-        socket.write_all(text.as_bytes()).await?;
         socket.shutdown().await?;
-        // To close with bytes unread would reset the connection, and the reply with it.
         tokio::io::copy(&mut socket, &mut tokio::io::sink()).await
     })
     .await;
@@ -259,21 +272,6 @@ fn http2_builder(limits: &Limits) -> http2::Builder<TokioExecutor> {
         .keep_alive_timeout(Duration::from_secs(10))
         .enable_connect_protocol();
     builder
-}
-
-/// Counts how it ended: the reason why the client's bytes were refused, if they were.
-fn count_end(gate: &Gate, ended: hyper::Result<()>) -> Option<Cause> {
-    let error = ended.err()?;
-    let cause = if error.is_parse_too_large() {
-        Cause::HeadersTooLarge
-    } else if error.is_parse() {
-        Cause::BadRequest
-    } else {
-        tracing::debug!(listener = %gate.name, %error, "client connection broke off");
-        return None;
-    };
-    gate.metrics.refused(cause.token());
-    Some(cause)
 }
 
 #[cfg(test)]

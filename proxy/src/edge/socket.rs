@@ -1,7 +1,6 @@
-//! A client's socket as hyper reads and writes it: plain or TLS, counted, and watched for whose turn it is.
+//! A client's socket as HTTP reads and writes it: plain or TLS, counted, and watched for whose turn it is.
 //!
-//! Owns the bytes that were read to find out what the client speaks. Never interprets them. Keeps back what hyper says
-//! to a client of its own accord, for that has no reason in it: see [`Socket::keep_back`].
+//! Owns the bytes that were read to find out what the client speaks. Never interprets them.
 
 use std::io;
 use std::pin::Pin;
@@ -93,66 +92,17 @@ pub(super) enum Stream {
     Tls(Box<TlsStream<Wire>>),
 }
 
-/// What hyper gets.
+/// What HTTP is spoken over.
 #[derive(Debug)]
 pub(super) struct Socket {
     stream: Stream,
     downstream: Arc<Downstream>,
     metrics: Arc<ListenerMetrics>,
-    hyper: Hyper,
-}
-
-/// What is done with hyper's own replies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Hyper {
-    /// They are sent.
-    Speaks,
-    /// They are to be kept back. The answers to so many requests have been sent to their last byte.
-    IsHeard { answered: u64 },
-    /// One was kept back, and the end of the connection with it.
-    WasKeptBack,
 }
 
 impl Socket {
     pub(super) fn new(stream: Stream, downstream: Arc<Downstream>, metrics: Arc<ListenerMetrics>) -> Socket {
-        Socket { stream, downstream, metrics, hyper: Hyper::Speaks }
-    }
-
-    /// From now on keeps back what is written while there is no request to answer: in HTTP/1.1, hyper's reply to a head
-    /// that it cannot read. The connection then ends with a parse error, and the socket can still be written to after
-    /// [`Socket::speak_again`].
-    pub(super) fn keep_back(mut self) -> Socket {
-        self.hyper = Hyper::IsHeard { answered: 0 };
-        self
-    }
-
-    /// Whether something was kept back: the client waits for a word.
-    pub(super) fn has_kept_back(&self) -> bool {
-        self.hyper == Hyper::WasKeptBack
-    }
-
-    /// Ends [`Socket::keep_back`].
-    pub(super) fn speak_again(&mut self) {
-        self.hyper = Hyper::Speaks;
-    }
-
-    /// Whether a write that begins now is to be kept back.
-    fn is_kept_back(&mut self) -> bool {
-        if let Hyper::IsHeard { answered } = self.hyper
-            && self.downstream.activity.requests_if_calm() == Some(answered)
-        {
-            self.hyper = Hyper::WasKeptBack;
-        }
-        self.has_kept_back()
-    }
-
-    /// Everything that was written has left.
-    fn flushed(&mut self) {
-        if let (Hyper::IsHeard { answered }, Some(requests)) =
-            (&mut self.hyper, self.downstream.activity.requests_if_calm())
-        {
-            *answered = requests;
-        }
+        Socket { stream, downstream, metrics }
     }
 
     fn sent(&self, result: &Poll<io::Result<usize>>) {
@@ -198,9 +148,6 @@ impl AsyncRead for Socket {
 
 impl AsyncWrite for Socket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        if self.is_kept_back() {
-            return Poll::Ready(Ok(bytes.len()));
-        }
         let result = each!(self, stream => stream.poll_write(cx, bytes));
         self.sent(&result);
         result
@@ -211,9 +158,6 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if self.is_kept_back() {
-            return Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()));
-        }
         let result = each!(self, stream => stream.poll_write_vectored(cx, slices));
         self.sent(&result);
         result
@@ -227,15 +171,10 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(each!(self, stream => stream.poll_flush(cx)))?;
-        self.flushed();
-        Poll::Ready(Ok(()))
+        each!(self, stream => stream.poll_flush(cx))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.has_kept_back() {
-            return Poll::Ready(Ok(()));
-        }
         each!(self, stream => stream.poll_shutdown(cx))
     }
 }

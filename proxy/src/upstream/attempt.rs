@@ -4,30 +4,25 @@
 //! never tries another.
 
 use std::error::Error;
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use http::uri::{Authority, Scheme};
-use http::{HeaderValue, Request, Response, Uri, Version, header};
-use hyper::body::Incoming;
+use http::{HeaderValue, Request, Response, Uri, Version, header, request};
 use tokio::time::Instant;
 
+use super::alarm::Alarm;
 use super::connect::{self, ConnectError, Connected, Wanted};
 use super::endpoint::Endpoint;
-use super::pool::Lease;
+use super::incoming::Incoming;
+use super::pool::{Http1, Http2, Lease, StreamGuard};
 use crate::body::{RequestBody, Upload};
+use crate::http1::client::Broken;
 use crate::reply::Cause;
 use crate::tunnel;
-
-/// A response head, and the connection its body comes over.
-#[derive(Debug)]
-pub struct Answer {
-    /// The endpoint's response.
-    pub response: Response<Incoming>,
-    /// To be released when the body has ended.
-    pub lease: Lease,
-}
 
 /// An attempt without a response head.
 #[derive(Debug)]
@@ -38,8 +33,13 @@ pub struct Failure {
     pub detail: String,
     /// Whether the endpoint may have begun to work on it.
     pub sent: bool,
-    /// The request itself, if it came back whole.
-    pub request: Option<Request<RequestBody>>,
+}
+
+/// Why a connection brought no response.
+enum Lapse {
+    /// It was closed before anything was sent: another connection may do.
+    Stale,
+    Failed(Failure),
 }
 
 /// When an attempt has taken too long.
@@ -51,33 +51,39 @@ pub struct Patience {
     pub deadline: Option<Instant>,
 }
 
-/// Sends `request` to `endpoint` and waits for the head. `upload` is the request's body, if it has one.
-pub async fn send(
-    endpoint: &Endpoint,
-    mut request: Request<RequestBody>,
-    upload: Option<&Arc<Upload>>,
-    patience: Patience,
-) -> Result<Answer, Failure> {
-    let wanted = if is_upgrade(&request) && !endpoint.target.is_h2c() { Wanted::Http1 } else { Wanted::Any };
-    let terms = Terms { upload, patience, scheme: endpoint.target.scheme() };
+/// What is sent: a head as it goes to the endpoint, the client's body, and how long to wait.
+#[derive(Debug, Clone, Copy)]
+pub struct Parcel<'a> {
+    /// In HTTP/1.1's form.
+    pub head: &'a request::Parts,
+    /// The request's body, if it has one.
+    pub upload: Option<&'a Arc<Upload>>,
+    /// When the attempt has taken too long.
+    pub patience: Patience,
+}
+
+/// Sends a request to `endpoint` and waits for the head of the response.
+pub async fn send(endpoint: &Endpoint, parcel: Parcel<'_>) -> Result<Response<Incoming>, Failure> {
+    let upgrade = parcel.head.headers.contains_key(header::UPGRADE);
+    let wanted = if upgrade && !endpoint.target.is_h2c() { Wanted::Http1 } else { Wanted::Any };
     // An idle connection that the endpoint has just closed is no failure of the endpoint: the request was not sent,
     // and goes at once over the next one. Each round takes one connection out of the pool, so this ends.
     while let Some(lease) = take_idle(endpoint, wanted) {
         endpoint.live.metrics.connections_reused.inc();
-        match over(lease, request, &terms).await {
-            Err(Failure { request: Some(unsent), .. }) => request = unsent,
-            result => return result,
+        match over(endpoint, lease, parcel).await {
+            Err(Lapse::Stale) => {}
+            Err(Lapse::Failed(failure)) => return Err(failure),
+            Ok(response) => return Ok(response),
         }
     }
-    let lease = match open(endpoint, wanted, patience.deadline).await {
+    let lease = match open(endpoint, wanted, parcel.patience.deadline).await {
         Ok(lease) => lease,
-        Err(error) => return Err(unconnected(&error, request, patience)),
+        Err(error) => return Err(unconnected(&error, parcel.patience)),
     };
-    over(lease, request, &terms).await
-}
-
-fn is_upgrade(request: &Request<RequestBody>) -> bool {
-    request.headers().contains_key(header::UPGRADE)
+    over(endpoint, lease, parcel).await.map_err(|lapse| match lapse {
+        Lapse::Failed(failure) => failure,
+        Lapse::Stale => Failure { cause: Cause::UpstreamReset, detail: "closed at once".to_owned(), sent: false },
+    })
 }
 
 fn take_idle(endpoint: &Endpoint, wanted: Wanted) -> Option<Lease> {
@@ -98,69 +104,96 @@ async fn open(endpoint: &Endpoint, wanted: Wanted, deadline: Option<Instant>) ->
     };
     endpoint.live.metrics.connections_created.inc();
     Ok(match connected {
-        Connected::Http1(sender) => endpoint.pool.lease_http1(sender),
+        Connected::Http1(connection) => Lease::Http1(connection),
         Connected::Http2(sender) => endpoint.pool.lease_http2(sender),
     })
 }
 
-fn unconnected(error: &ConnectError, request: Request<RequestBody>, patience: Patience) -> Failure {
+fn unconnected(error: &ConnectError, patience: Patience) -> Failure {
     let over = patience.deadline.is_some_and(|deadline| deadline <= Instant::now());
     let cause = if over { Cause::RequestTimeout } else { Cause::ConnectFailed };
-    Failure { cause, detail: error.to_string(), sent: false, request: Some(request) }
+    Failure { cause, detail: error.to_string(), sent: false }
 }
 
-/// What holds for an attempt, whichever connection it goes over.
-struct Terms<'a> {
-    upload: Option<&'a Arc<Upload>>,
-    patience: Patience,
-    scheme: Scheme,
-}
-
-async fn over(lease: Lease, request: Request<RequestBody>, terms: &Terms<'_>) -> Result<Answer, Failure> {
-    let Terms { upload, patience, .. } = *terms;
+async fn over(endpoint: &Endpoint, lease: Lease, parcel: Parcel<'_>) -> Result<Response<Incoming>, Lapse> {
     match lease {
-        Lease::Http1 { mut sender, pool } => {
-            let response = within(patience, upload, sender.try_send_request(request)).await?;
-            Ok(Answer { response, lease: Lease::Http1 { sender, pool } })
-        }
-        Lease::Http2 { mut sender, stream } => {
-            let (request, key) = to_http2(request, &terms.scheme);
-            let response = within(patience, upload, sender.try_send_request(request)).await;
-            let mut response = response.map_err(|failure| failure.back_to_http1(key.clone()))?;
-            if let Some(key) = key {
-                tunnel::from_extended_connect(&mut response, &key);
-            }
-            Ok(Answer { response, lease: Lease::Http2 { sender, stream } })
+        Lease::Http1(connection) => over_http1(endpoint, connection, parcel).await,
+        Lease::Http2 { sender, stream } => over_http2(endpoint, (sender, stream), parcel).await,
+    }
+}
+
+async fn over_http1(
+    endpoint: &Endpoint,
+    mut http1: Box<Http1>,
+    parcel: Parcel<'_>,
+) -> Result<Response<Incoming>, Lapse> {
+    let Http1 { connection, alarm } = &mut *http1;
+    connection.begin(parcel.head, parcel.upload.map(RequestBody::of));
+    let mut limit = Limit::of(parcel);
+    let answered = poll_fn(|cx| match connection.poll_head(cx) {
+        Poll::Ready(answered) => Poll::Ready(Ok(answered)),
+        Poll::Pending => limit.poll(alarm, cx).map(Err),
+    });
+    match answered.await.map_err(Lapse::Failed)? {
+        Ok(head) => Ok(Response::from_parts(head, Incoming::http1(http1, &endpoint.pool))),
+        Err(Broken::Connection(_)) if connection.is_unsent() => Err(Lapse::Stale),
+        Err(error) => {
+            let sent = !connection.is_unsent();
+            let cause = if matches!(error, Broken::Invalid(_)) { Cause::UpstreamInvalid } else { Cause::UpstreamReset };
+            Err(Lapse::Failed(Failure { cause: blamed(cause, parcel.upload), detail: error.to_string(), sent }))
         }
     }
 }
 
-type TrySend = Result<Response<Incoming>, hyper::client::conn::TrySendError<Request<RequestBody>>>;
+async fn over_http2(
+    endpoint: &Endpoint,
+    (mut sender, stream): (Http2, StreamGuard),
+    parcel: Parcel<'_>,
+) -> Result<Response<Incoming>, Lapse> {
+    let request = Request::from_parts(parcel.head.clone(), RequestBody::from_start(parcel.upload));
+    let (request, key) = to_http2(request, &endpoint.target.scheme());
+    let (mut sending, mut limit, mut alarm) =
+        (pin!(sender.try_send_request(request)), Limit::of(parcel), Alarm::default());
+    let answered = poll_fn(|cx| match sending.as_mut().poll(cx) {
+        Poll::Ready(answered) => Poll::Ready(Ok(answered)),
+        Poll::Pending => limit.poll(&mut alarm, cx).map(Err),
+    });
+    let mut response = match answered.await.map_err(Lapse::Failed)? {
+        Ok(response) => response.map(|body| Incoming::Http2 { body, _stream: stream }),
+        Err(error) => return Err(broken(error, parcel.upload)),
+    };
+    if let Some(key) = key {
+        tunnel::from_extended_connect(&mut response, &key);
+    }
+    Ok(response)
+}
 
-/// Waits for the head; an upload that still makes progress postpones the end of patience.
-async fn within(
+/// When the wait for a head is over: an upload that still makes progress postpones it.
+struct Limit<'a> {
     patience: Patience,
-    upload: Option<&Arc<Upload>>,
-    sending: impl Future<Output = TrySend>,
-) -> Result<Response<Incoming>, Failure> {
-    let mut sending = std::pin::pin!(sending);
-    let mut until = patience.until(Instant::now());
-    loop {
-        match tokio::time::timeout_at(until.0, sending.as_mut()).await {
-            Ok(Ok(response)) => return Ok(response),
-            Ok(Err(error)) => return Err(broken(error, upload)),
-            Err(_) => match upload.map(|upload| patience.until(upload.last_progress())) {
-                Some(later) if later.0 > until.0 => until = later,
-                _ => {
-                    return Err(Failure {
-                        cause: until.1,
-                        detail: until.1.token().to_owned(),
-                        sent: true,
-                        request: None,
-                    });
-                }
-            },
+    upload: Option<&'a Arc<Upload>>,
+    until: (Instant, Cause),
+}
+
+impl Limit<'_> {
+    fn of(parcel: Parcel<'_>) -> Limit<'_> {
+        let Parcel { upload, patience, .. } = parcel;
+        Limit { patience, upload, until: patience.until(Instant::now()) }
+    }
+
+    fn poll(&mut self, alarm: &mut Alarm, cx: &mut Context<'_>) -> Poll<Failure> {
+        loop {
+            ready!(alarm.poll(self.until.0, cx));
+            match self.upload.map(|upload| self.patience.until(upload.last_progress())) {
+                Some(later) if later.0 > self.until.0 => self.until = later,
+                _ => return Poll::Ready(self.over()),
+            }
         }
+    }
+
+    fn over(&self) -> Failure {
+        let cause = self.until.1;
+        Failure { cause, detail: cause.token().to_owned(), sent: true }
     }
 }
 
@@ -175,17 +208,23 @@ impl Patience {
     }
 }
 
-fn broken(mut error: hyper::client::conn::TrySendError<Request<RequestBody>>, upload: Option<&Arc<Upload>>) -> Failure {
-    let request = error.take_message();
+fn broken(mut error: hyper::client::conn::TrySendError<Request<RequestBody>>, upload: Option<&Arc<Upload>>) -> Lapse {
+    if error.take_message().is_some() {
+        return Lapse::Stale;
+    }
     let error = error.into_error();
-    let cause = match upload {
+    let cause = if error.is_parse() { Cause::UpstreamInvalid } else { Cause::UpstreamReset };
+    let sent = !is_refused_stream(&error);
+    Lapse::Failed(Failure { cause: blamed(cause, upload), detail: chain(&error), sent })
+}
+
+/// A client that pauses or breaks off takes the connection to the endpoint with it.
+fn blamed(cause: Cause, upload: Option<&Arc<Upload>>) -> Cause {
+    match upload {
         Some(upload) if upload.timed_out() => Cause::BodyTimeout,
         Some(upload) if upload.broken() => Cause::BadRequest,
-        _ if error.is_parse() => Cause::UpstreamInvalid,
-        _ => Cause::UpstreamReset,
-    };
-    let sent = request.is_none() && !is_refused_stream(&error);
-    Failure { cause, detail: chain(&error), sent, request }
+        _ => cause,
+    }
 }
 
 /// RFC 9113 sections 8.7 and 6.8: `REFUSED_STREAM`, and streams beyond a graceful GOAWAY, were not processed.
@@ -219,24 +258,4 @@ fn to_http2(mut request: Request<RequestBody>, scheme: &Scheme) -> (Request<Requ
     // Without a Host there is nothing to send as authority: hyper then refuses the target, as HTTP/2 does.
     *request.uri_mut() = Uri::from_parts(target).unwrap_or_default();
     (request, key)
-}
-
-impl Failure {
-    /// Undoes [`to_http2`], for the next endpoint may speak HTTP/1.1.
-    fn back_to_http1(mut self, key: Option<HeaderValue>) -> Failure {
-        if let Some(request) = &mut self.request {
-            let mut target = std::mem::take(request.uri_mut()).into_parts();
-            let host = target.authority.take().and_then(|host| HeaderValue::from_str(host.as_str()).ok());
-            target.scheme = None;
-            *request.uri_mut() = Uri::from_parts(target).unwrap_or_default();
-            *request.version_mut() = Version::HTTP_11;
-            if let Some(host) = host {
-                request.headers_mut().insert(header::HOST, host);
-            }
-            if let Some(key) = key {
-                tunnel::undo_extended_connect(request, key);
-            }
-        }
-        self
-    }
 }

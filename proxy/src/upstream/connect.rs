@@ -3,22 +3,27 @@
 //! Owns what must be known to connect ([`Target`]). Never keeps a connection.
 
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::uri::Scheme;
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use prometheus::IntGauge;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use waypost_config::service::Protocol;
 use waypost_config::value::UpstreamUrl;
 
+use super::alarm::Alarm;
 use super::pool::{Http1, Http2};
+use crate::http1::client::Connection;
 
 /// How to reach an endpoint and what to speak there.
 #[derive(Debug, Clone)]
@@ -70,12 +75,12 @@ pub enum Wanted {
     Http1,
 }
 
-/// A connection, spoken to through its sender; its task runs until it ends.
+/// A new connection.
 #[derive(Debug)]
 pub enum Connected {
-    /// One request at a time.
-    Http1(Http1),
-    /// Many at once.
+    /// One request at a time, driven by whoever waits for the answer.
+    Http1(Box<Http1>),
+    /// Many at once; spoken to through its sender, its task runs until it ends.
     Http2(Http2),
 }
 
@@ -110,15 +115,15 @@ pub async fn connect(target: &Target, wanted: Wanted, open: &IntGauge) -> Result
 
 async fn establish(target: &Target, wanted: Wanted, open: &IntGauge) -> Result<Connected, ConnectError> {
     let stream = tcp(&target.url).await?;
-    match &target.tls {
-        None if target.is_h2c() => http2(stream, open).await,
-        None => http1(stream, open).await,
-        Some(tls) => {
-            let stream = handshake(stream, tls, wanted, target.protocol).await?;
-            let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-            if h2 { http2(stream, open).await } else { http1(stream, open).await }
-        }
-    }
+    let open = OpenGuard::new(open);
+    let Some(tls) = &target.tls else {
+        let socket = Socket { stream: Stream::Plain(stream), _open: open };
+        return if target.is_h2c() { http2(socket).await } else { Ok(http1(socket)) };
+    };
+    let stream = handshake(stream, tls, wanted, target.protocol).await?;
+    let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    let socket = Socket { stream: Stream::Tls(Box::new(stream)), _open: open };
+    if h2 { http2(socket).await } else { Ok(http1(socket)) }
 }
 
 async fn tcp(url: &UpstreamUrl) -> Result<TcpStream, ConnectError> {
@@ -157,29 +162,13 @@ async fn handshake(
     connector.connect(tls.server_name.clone(), stream).await.map_err(ConnectError::Tls)
 }
 
-async fn http1<S>(stream: S, open: &IntGauge) -> Result<Connected, ConnectError>
-where
-    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
-{
-    let (sender, connection) = http1::Builder::new().handshake(TokioIo::new(stream)).await?;
-    let open = OpenGuard::new(open);
-    tokio::spawn(async move {
-        let _open = open;
-        if let Err(error) = connection.with_upgrades().await {
-            tracing::debug!(%error, "upstream connection ended");
-        }
-    });
-    Ok(Connected::Http1(sender))
+fn http1(socket: Socket) -> Connected {
+    Connected::Http1(Box::new(Http1 { connection: Connection::new(socket), alarm: Alarm::default() }))
 }
 
-async fn http2<S>(stream: S, open: &IntGauge) -> Result<Connected, ConnectError>
-where
-    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
-{
-    let (sender, connection) = http2_builder().handshake(TokioIo::new(stream)).await?;
-    let open = OpenGuard::new(open);
+async fn http2(socket: Socket) -> Result<Connected, ConnectError> {
+    let (sender, connection) = http2_builder().handshake(TokioIo::new(socket)).await?;
     tokio::spawn(async move {
-        let _open = open;
         if let Err(error) = connection.await {
             tracing::debug!(%error, "upstream connection ended");
         }
@@ -198,7 +187,72 @@ fn http2_builder() -> http2::Builder<TokioExecutor> {
     builder
 }
 
+/// A connection's bytes, in plain text or over TLS; it is counted while it lives.
+#[derive(Debug)]
+pub struct Socket {
+    stream: Stream,
+    _open: OpenGuard,
+}
+
+#[derive(Debug)]
+enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// Runs one method of whichever stream it is.
+macro_rules! each {
+    ($socket:expr, $stream:ident => $call:expr) => {
+        match &mut $socket.stream {
+            Stream::Plain(stream) => {
+                let $stream = Pin::new(stream);
+                $call
+            }
+            Stream::Tls(stream) => {
+                let $stream = Pin::new(&mut **stream);
+                $call
+            }
+        }
+    };
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        each!(self, stream => stream.poll_read(cx, buffer))
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        each!(self, stream => stream.poll_write(cx, bytes))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        each!(self, stream => stream.poll_write_vectored(cx, slices))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match &self.stream {
+            Stream::Plain(stream) => stream.is_write_vectored(),
+            Stream::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self, stream => stream.poll_flush(cx))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self, stream => stream.poll_shutdown(cx))
+    }
+}
+
 /// One open connection in the gauge.
+#[derive(Debug)]
 struct OpenGuard(IntGauge);
 
 impl OpenGuard {

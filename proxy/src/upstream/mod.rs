@@ -9,6 +9,8 @@ pub mod endpoint;
 pub mod balancer;
 pub mod sticky;
 pub mod attempt;
+pub mod alarm;
+pub mod incoming;
 pub mod retry;
 pub mod retry_budget;
 pub mod pool;
@@ -17,5 +19,6 @@ pub mod hash_key;
 pub mod health;
 
 pub use endpoint::Endpoint;
+pub use incoming::Incoming;
 pub use pool::Pool;
 pub use service::Service;

@@ -1,6 +1,6 @@
 //! Idle connections to one endpoint, kept for the next request.
 //!
-//! Owns the senders of hyper's client connections, one shard per worker, so that a request never wakes another
+//! Owns the connections and, of HTTP/2, hyper's senders, one shard per worker, so that a request never wakes another
 //! worker's thread. Never connects and never sends.
 
 use std::cell::Cell;
@@ -8,13 +8,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http2;
 use parking_lot::Mutex;
 
+use super::alarm::Alarm;
+use super::connect::Socket;
 use crate::body::RequestBody;
+use crate::http1::client;
 
-/// Sends one request at a time.
-pub type Http1 = http1::SendRequest<RequestBody>;
+/// Carries one request at a time.
+#[derive(Debug)]
+pub struct Http1 {
+    /// The connection.
+    pub connection: client::Connection<Socket, RequestBody>,
+    /// Limits the wait for a response.
+    pub alarm: Alarm,
+}
 /// Sends many requests at once; cheap to clone.
 pub type Http2 = http2::SendRequest<RequestBody>;
 
@@ -46,7 +55,7 @@ struct Shard {
 
 #[derive(Debug)]
 struct Idle {
-    sender: Http1,
+    http1: Box<Http1>,
     since: Instant,
 }
 
@@ -57,16 +66,11 @@ struct Shared {
     since: Instant,
 }
 
-/// A connection for one request; it goes back with [`Lease::release`] and is closed otherwise (HTTP/1.1).
+/// A connection for one request.
 #[derive(Debug)]
 pub enum Lease {
-    /// The whole connection.
-    Http1 {
-        /// Where requests go in.
-        sender: Http1,
-        /// Where it came from.
-        pool: Arc<Pool>,
-    },
+    /// The whole connection. It may go back to the pool when it is [reusable](client::Connection::is_reusable).
+    Http1(Box<Http1>),
     /// One stream of a connection.
     Http2 {
         /// Where requests go in.
@@ -101,22 +105,22 @@ impl Pool {
         Arc::new(Pool { shards, max_idle: config.max_idle, idle_timeout: config.idle_timeout.0 })
     }
 
-    /// A connection that was open when last looked at, the most recently used first.
-    pub fn take(self: &Arc<Pool>) -> Option<Lease> {
+    /// An open connection, the most recently used first.
+    pub fn take(&self) -> Option<Lease> {
         self.take_http2().or_else(|| self.take_http1())
     }
 
     /// The like of [`Pool::take`], of HTTP/1.1 only.
-    pub fn take_http1(self: &Arc<Pool>) -> Option<Lease> {
+    pub fn take_http1(&self) -> Option<Lease> {
         let mut idle = self.shard().http1.lock();
-        while let Some(candidate) = idle.pop() {
+        while let Some(mut candidate) = idle.pop() {
             if candidate.since.elapsed() > self.idle_timeout {
                 // Those below it have been idle for longer still.
                 idle.clear();
                 return None;
             }
-            if candidate.sender.is_ready() {
-                return Some(Lease::Http1 { sender: candidate.sender, pool: Arc::clone(self) });
+            if candidate.http1.connection.is_open() {
+                return Some(Lease::Http1(candidate.http1));
             }
         }
         None
@@ -135,11 +139,6 @@ impl Pool {
         })
     }
 
-    /// A lease on a new HTTP/1.1 connection.
-    pub fn lease_http1(self: &Arc<Pool>, sender: Http1) -> Lease {
-        Lease::Http1 { sender, pool: Arc::clone(self) }
-    }
-
     /// Shares a new HTTP/2 connection with later requests and leases its first stream.
     pub fn lease_http2(&self, sender: Http2) -> Lease {
         let streams = Arc::new(AtomicUsize::new(0));
@@ -153,7 +152,7 @@ impl Pool {
     pub fn sweep(&self) {
         let fresh = |since: Instant| since.elapsed() <= self.idle_timeout;
         for shard in &self.shards {
-            shard.http1.lock().retain(|idle| fresh(idle.since) && !idle.sender.is_closed());
+            shard.http1.lock().retain_mut(|idle| fresh(idle.since) && idle.http1.connection.is_open());
             shard.http2.lock().retain(|shared| {
                 let busy = shared.streams.load(Ordering::Relaxed) > 0;
                 !shared.sender.is_closed() && (busy || fresh(shared.since))
@@ -169,32 +168,16 @@ impl Pool {
         }
     }
 
-    fn give_back(&self, sender: Http1) {
+    /// Keeps a connection for the next request, if it can carry one.
+    pub fn give_back(&self, http1: Box<Http1>) {
         let mut idle = self.shard().http1.lock();
-        if idle.len() < self.max_idle {
-            idle.push(Idle { sender, since: Instant::now() });
+        if http1.connection.is_reusable() && idle.len() < self.max_idle {
+            idle.push(Idle { http1, since: Instant::now() });
         }
     }
 
     fn shard(&self) -> &Shard {
         // The number of workers is fixed for the life of the process; other threads share the first shard.
         &self.shards[SHARD.get() % self.shards.len()]
-    }
-}
-
-impl Lease {
-    /// The exchange is over, its response body read to the end: the connection may serve another request.
-    pub fn release(self) {
-        let Lease::Http1 { mut sender, pool } = self else { return };
-        if sender.is_ready() {
-            pool.give_back(sender);
-        } else if !sender.is_closed() {
-            // Rare: the response ended before the request did, or the connection task has not looked yet.
-            tokio::spawn(async move {
-                if sender.ready().await.is_ok() {
-                    pool.give_back(sender);
-                }
-            });
-        }
     }
 }

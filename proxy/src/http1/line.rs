@@ -1,0 +1,316 @@
+//! A client's connection as its exchanges share it: the task that answers, and the upload that somebody reads.
+//!
+//! Owns the socket, what was read ahead, and how far the present request has come. Never looks into a head.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+
+use bytes::{Bytes, BytesMut};
+use http::request;
+use http_body::{Body, Frame, SizeHint};
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use super::Transport;
+use super::decode::{Decoder, Piece};
+use super::head::{self, Limits, Malformed};
+use super::inbox::{Inbox, NoHead};
+use super::length::Length;
+use super::outbox::Outbox;
+
+/// A connection that has left HTTP, and what was read of the other protocol already.
+pub struct Upgraded {
+    /// The connection.
+    pub stream: Box<dyn Transport>,
+    /// To be taken for its first bytes.
+    pub read: BytesMut,
+}
+
+/// A client's connection.
+#[derive(Debug)]
+pub struct Line<S> {
+    /// Never held across a wait. All who take it belong to one task, but for an upload to an HTTP/2 endpoint.
+    io: Mutex<Io<S>>,
+    /// No request is taken after the present one.
+    last: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Io<S> {
+    /// `None` once it was upgraded or given up.
+    stream: Option<S>,
+    inbox: Inbox,
+    decoder: Decoder,
+    /// Which request the decoder is for: an upload may be held for longer than its exchange.
+    request: u64,
+    /// What is left of `100 Continue`: to be written before the body is waited for.
+    interim: &'static [u8],
+    /// Whether anybody has asked for the body.
+    touched: bool,
+    stage: Stage,
+}
+
+/// Whose turn it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// The client's, to send a head.
+    Head,
+    /// Ours.
+    Exchange,
+    /// The client's, to end a body that is not read any more.
+    Rest,
+}
+
+/// What a request says of its body.
+#[derive(Debug, Clone, Copy)]
+pub struct Announced {
+    /// Its length.
+    pub length: Length,
+    /// Whether the client waits for a word before it sends it.
+    pub expects_continue: bool,
+}
+
+/// Bytes of an upload that are read only to come to the next request; more is not worth the wait.
+const DRAINED: u64 = 256 * 1024;
+
+/// Bytes of later requests that are read while one is being answered.
+const PIPELINED: usize = 16 * 1024;
+
+impl<S: Transport + 'static> Line<S> {
+    /// A connection that has sent nothing yet.
+    pub fn new(stream: S) -> Arc<Line<S>> {
+        let io = Io {
+            stream: Some(stream),
+            inbox: Inbox::default(),
+            decoder: Decoder::Ended,
+            request: 0,
+            interim: b"",
+            touched: false,
+            stage: Stage::Head,
+        };
+        Arc::new(Line { io: Mutex::new(io), last: AtomicBool::new(false) })
+    }
+
+    /// The response that is being made is the last one, and says so if its head has not left.
+    pub fn end_after_this(&self) {
+        // Relaxed: read by the task that sets it.
+        self.last.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the present response is the last one.
+    pub fn is_last(&self) -> bool {
+        self.last.load(Ordering::Relaxed)
+    }
+
+    /// Whether the client owes us a head: then it can be told what was wrong with it.
+    pub fn awaits_head(&self) -> bool {
+        self.io.lock().stage == Stage::Head
+    }
+
+    /// The socket, to be written to or closed by somebody else.
+    pub fn take(&self) -> Option<S> {
+        self.io.lock().stream.take()
+    }
+
+    /// The connection without HTTP.
+    pub fn upgraded(&self) -> Option<Upgraded> {
+        let mut io = self.io.lock();
+        let stream = io.stream.take()?;
+        Some(Upgraded { stream: Box::new(stream), read: std::mem::take(io.inbox.bytes()) })
+    }
+
+    /// Waits for a request.
+    pub fn poll_head(&self, cx: &mut Context<'_>, limits: Limits) -> Poll<Result<request::Parts, NoHead>> {
+        let Io { stream, inbox, .. } = &mut *self.io.lock();
+        let Some(stream) = stream else { return Poll::Ready(Err(NoHead::Closed)) };
+        inbox.poll_head(stream, cx, |bytes| head::request(bytes, limits))
+    }
+
+    /// A request begins; its body can be read through what is returned.
+    pub fn begin(self: &Arc<Line<S>>, announced: Announced, upgrade: Option<oneshot::Receiver<Upgraded>>) -> Incoming {
+        let mut io = self.io.lock();
+        io.stage = Stage::Exchange;
+        io.request += 1;
+        io.touched = false;
+        io.decoder = Decoder::new(announced.length);
+        io.interim = if announced.expects_continue { b"HTTP/1.1 100 Continue\r\n\r\n" } else { b"" };
+        let source: Option<Arc<dyn Source>> = if io.decoder.is_ended() { None } else { Some(Arc::clone(self) as _) };
+        Incoming { source, request: io.request, upgrade }
+    }
+
+    /// Ready when the client has left, while it has nothing to say.
+    pub fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        self.io.lock().poll_gone(cx)
+    }
+
+    /// Sends all of `outbox`.
+    pub fn poll_send(&self, cx: &mut Context<'_>, outbox: &mut Outbox) -> Poll<io::Result<()>> {
+        let Io { stream, .. } = &mut *self.io.lock();
+        let Some(stream) = stream else { return Poll::Ready(Err(io::ErrorKind::NotConnected.into())) };
+        outbox.poll_send(stream, cx)
+    }
+
+    /// Whether the client is going to send a body that nobody has asked for and nobody will: not until it is told to, or
+    /// too much to be thrown away.
+    pub fn is_unwanted(&self) -> bool {
+        let io = self.io.lock();
+        !io.touched && !io.decoder.is_ended() && (!io.interim.is_empty() || io.decoder.expects() > DRAINED)
+    }
+
+    /// Reads what is left of a body that nobody reads. Whether the next request can be told from it.
+    pub fn poll_rest(&self, cx: &mut Context<'_>, budget: &mut u64) -> Poll<bool> {
+        let mut io = self.io.lock();
+        io.stage = Stage::Rest;
+        io.interim = b"";
+        let rest = ready!(io.poll_rest(cx, budget));
+        io.stage = Stage::Head;
+        Poll::Ready(rest)
+    }
+
+    /// Whether there is something that the client has sent and nobody has read, or may be.
+    pub fn has_unread(&self) -> bool {
+        let io = self.io.lock();
+        !io.decoder.is_ended() || !io.inbox.is_empty()
+    }
+}
+
+/// Bytes to be thrown away before the connection is.
+pub const REST: u64 = DRAINED;
+
+impl<S: Transport> Io<S> {
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        let Io { stream: Some(stream), inbox, decoder, .. } = self else { return Poll::Pending };
+        while decoder.is_ended() && inbox.bytes().len() < PIPELINED {
+            match ready!(inbox.poll_fill(stream, cx, 0)) {
+                Ok(0) => return Poll::Ready(io::ErrorKind::UnexpectedEof.into()),
+                Ok(_) => {}
+                Err(error) => return Poll::Ready(error),
+            }
+        }
+        Poll::Pending
+    }
+
+    fn poll_rest(&mut self, cx: &mut Context<'_>, budget: &mut u64) -> Poll<bool> {
+        while !self.decoder.is_ended() {
+            let Ok(piece) = ready!(self.poll_piece(cx)) else { return Poll::Ready(false) };
+            if let Piece::Data(data) = piece {
+                *budget = budget.saturating_sub(data.len() as u64);
+                if *budget == 0 {
+                    return Poll::Ready(false);
+                }
+            }
+        }
+        Poll::Ready(true)
+    }
+
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece, Lost>> {
+        let Some(stream) = &mut self.stream else { return Poll::Ready(Err(Lost::Over)) };
+        while !self.interim.is_empty() {
+            let written = ready!(Pin::new(&mut *stream).poll_write(cx, self.interim))?;
+            self.interim = &self.interim[written..];
+        }
+        loop {
+            if let Some(piece) = self.decoder.decode(self.inbox.bytes())? {
+                return Poll::Ready(Ok(piece));
+            }
+            if ready!(self.inbox.poll_fill(stream, cx, self.decoder.expects()))? == 0 && !self.decoder.close() {
+                return Poll::Ready(Err(Lost::Connection(io::ErrorKind::UnexpectedEof.into())));
+            }
+        }
+    }
+}
+
+/// Why an upload broke off.
+#[derive(Debug, thiserror::Error)]
+pub enum Lost {
+    /// The client's connection failed or ended.
+    #[error("{0}")]
+    Connection(#[from] io::Error),
+    /// What came is no body.
+    #[error("{0}")]
+    Malformed(#[from] Malformed),
+    /// Its exchange is over.
+    #[error("the exchange is over")]
+    Over,
+}
+
+/// Where an upload comes from, whatever the connection is made of.
+trait Source: Send + Sync + std::fmt::Debug {
+    fn poll_piece(&self, request: u64, cx: &mut Context<'_>) -> Poll<Result<Piece, Lost>>;
+    fn is_ended(&self, request: u64) -> bool;
+    fn remaining(&self, request: u64) -> Option<u64>;
+}
+
+impl<S: Transport + 'static> Source for Line<S> {
+    fn poll_piece(&self, request: u64, cx: &mut Context<'_>) -> Poll<Result<Piece, Lost>> {
+        let mut io = self.io.lock();
+        if io.request != request || io.stage != Stage::Exchange {
+            return Poll::Ready(Err(Lost::Over));
+        }
+        io.touched = true;
+        io.poll_piece(cx)
+    }
+
+    fn is_ended(&self, request: u64) -> bool {
+        let io = self.io.lock();
+        io.request != request || io.decoder.is_ended()
+    }
+
+    fn remaining(&self, request: u64) -> Option<u64> {
+        let io = self.io.lock();
+        match &io.decoder {
+            Decoder::Known(left) if io.request == request => Some(*left),
+            Decoder::Ended => Some(0),
+            _ => None,
+        }
+    }
+}
+
+/// The body of a request.
+#[derive(Debug)]
+pub struct Incoming {
+    /// `None` if there is no body.
+    source: Option<Arc<dyn Source>>,
+    request: u64,
+    upgrade: Option<oneshot::Receiver<Upgraded>>,
+}
+
+impl Incoming {
+    /// Where the connection will come if the response says 101; once, and only if the client asks for it.
+    pub fn take_upgrade(&mut self) -> Option<oneshot::Receiver<Upgraded>> {
+        self.upgrade.take()
+    }
+}
+
+impl Body for Incoming {
+    type Data = Bytes;
+    type Error = Lost;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Lost>>> {
+        let Some(source) = &self.source else { return Poll::Ready(None) };
+        Poll::Ready(match ready!(source.poll_piece(self.request, cx)) {
+            Ok(Piece::Data(data)) => Some(Ok(Frame::data(data))),
+            Ok(Piece::Trailers(fields)) => Some(Ok(Frame::trailers(fields))),
+            Ok(Piece::End) => None,
+            Err(error) => Some(Err(error)),
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.source.as_ref().is_none_or(|source| source.is_ended(self.request))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let exact = self.source.as_ref().map_or(Some(0), |source| source.remaining(self.request));
+        exact.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+impl std::fmt::Debug for Upgraded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Upgraded").field("read", &self.read.len()).finish_non_exhaustive()
+    }
+}

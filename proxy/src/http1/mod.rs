@@ -1,0 +1,32 @@
+//! HTTP/1.1 on the wire: from bytes to heads and bodies, and back (RFC 9112).
+//!
+//! What is read here is read strictly, for a proxy that guesses is the gap that smuggled requests pass through. Owns
+//! both ends of the data path: [`server`] towards clients, [`client`] towards endpoints. Knows nothing of routes,
+//! services or endpoints. HTTP/2 is hyper's.
+
+use std::fmt::Debug;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+pub mod server;
+pub mod client;
+pub mod line;
+pub mod respond;
+pub mod head;
+pub mod length;
+pub mod options;
+pub mod decode;
+pub mod chunked;
+pub mod encode;
+pub mod date;
+pub mod inbox;
+pub mod outbox;
+
+pub use head::{Limits, Malformed};
+pub use length::{Ambiguous, of_request as request_length};
+pub use line::{Incoming, Line, Lost, Upgraded};
+
+/// A socket, or TLS on one.
+pub trait Transport: AsyncRead + AsyncWrite + Unpin + Send + Debug {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send + Debug> Transport for T {}
