@@ -117,9 +117,9 @@ impl Activity {
     }
 
     /// The last byte of a response has gone, or will never go.
-    pub fn end(&self) {
+    pub fn end(&self, now: Instant) {
         self.exchanges.fetch_sub(1, Ordering::Relaxed);
-        self.idle_since.store(self.now(), Ordering::Relaxed);
+        self.idle_since.store(self.millis(now), Ordering::Relaxed);
     }
 
     /// An exchange has become a tunnel.
@@ -170,6 +170,10 @@ impl Activity {
     }
 
     fn now(&self) -> u64 {
-        u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
+        self.millis(Instant::now())
+    }
+
+    fn millis(&self, now: Instant) -> u64 {
+        u64::try_from(now.saturating_duration_since(self.epoch).as_millis()).unwrap_or(u64::MAX)
     }
 }

@@ -5,7 +5,7 @@
 //! may leave at any moment and the future that carries the exchange is dropped with it.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, StatusCode, Version, header, request};
@@ -33,13 +33,18 @@ pub struct Exchange {
     pub upload: Option<Arc<Upload>>,
     /// Body bytes sent to the client.
     pub bytes_out: u64,
-    books: Books,
-    request: RequestLine,
-    attempts: Vec<Attempt>,
+    method: Method,
+    /// Where it is counted: with the requests without a route, until there is one.
+    metrics: Arc<RouteMetrics>,
+    journal: Option<Journal>,
+    /// Kept when the route is let go of.
+    names: Option<RouteNames>,
     admission: Option<Admission>,
     picked: Option<Picked>,
     status: Option<StatusCode>,
     cause: Option<Cause>,
+    /// When the last attempt was over.
+    answered_at: Option<Instant>,
     head_after: Option<Duration>,
     upgraded: bool,
     tunnel_bytes_in: u64,
@@ -49,29 +54,35 @@ pub struct Exchange {
 /// must not keep alive what they have removed.
 #[derive(Debug)]
 pub struct Books {
-    /// Of requests without a route, until there is one.
-    metrics: Arc<RouteMetrics>,
-    access_log: Option<AccessLog>,
-    route: Option<RouteNames>,
+    /// Of requests without a route.
+    pub unrouted: Arc<RouteMetrics>,
+    /// If there is one.
+    pub access_log: Option<AccessLog>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct RouteNames {
     route: Arc<str>,
     service: Arc<str>,
 }
 
-impl Books {
-    /// For a request that has no route yet.
-    pub fn new(unrouted: &Arc<RouteMetrics>, access_log: Option<&AccessLog>) -> Books {
-        Books { metrics: Arc::clone(unrouted), access_log: access_log.cloned(), route: None }
+impl RouteNames {
+    fn of(route: &RouteView) -> RouteNames {
+        RouteNames { route: Arc::clone(&route.name), service: Arc::clone(&route.service.name) }
     }
 }
 
-/// What the client asked for, as it was sent; kept for the access log.
+/// What the access log will say and nobody else wants to know.
+#[derive(Debug)]
+struct Journal {
+    log: AccessLog,
+    request: RequestLine,
+    attempts: Vec<Attempt>,
+}
+
+/// What the client asked for, as it was sent.
 #[derive(Debug)]
 struct RequestLine {
-    method: Method,
     target: PathAndQuery,
     version: Version,
     referer: Option<HeaderValue>,
@@ -88,18 +99,20 @@ impl Exchange {
     ) -> Box<Exchange> {
         downstream.activity.begin();
         Box::new(Exchange {
-            request: RequestLine::of(head),
-            books,
+            method: head.method.clone(),
+            metrics: books.unrouted,
+            journal: books.access_log.map(|log| Journal { log, request: RequestLine::of(head), attempts: Vec::new() }),
+            names: None,
             downstream: Arc::clone(downstream),
             context,
             route: None,
             upload: None,
             bytes_out: 0,
-            attempts: Vec::new(),
             admission: None,
             picked: None,
             status: None,
             cause: None,
+            answered_at: None,
             head_after: None,
             upgraded: false,
             tunnel_bytes_in: 0,
@@ -109,9 +122,7 @@ impl Exchange {
     /// The route is known.
     pub fn routed(&mut self, route: &Arc<RouteView>) {
         route.metrics.begin();
-        let (name, service) = (Arc::clone(&route.name), Arc::clone(&route.service.name));
-        self.books.route = Some(RouteNames { route: name, service });
-        self.books.metrics = Arc::clone(&route.metrics);
+        self.metrics = Arc::clone(&route.metrics);
         self.route = Some(Arc::clone(route));
     }
 
@@ -125,12 +136,16 @@ impl Exchange {
         self.picked = Some(picked);
     }
 
-    /// An attempt is over.
-    pub fn attempted(&mut self, outcome: &'static str, elapsed: Duration) {
-        if let Some(picked) = &self.picked {
-            picked.endpoint.live.metrics.attempt(outcome, elapsed);
-            self.attempts.push(Attempt { endpoint: Arc::clone(&picked.endpoint.name), outcome, elapsed });
+    /// An attempt that was begun then is over.
+    pub fn attempted(&mut self, outcome: &'static str, begun: Instant) {
+        let Some(picked) = &self.picked else { return };
+        let now = Instant::now();
+        let elapsed = now.saturating_duration_since(begun);
+        picked.endpoint.live.metrics.attempt(outcome, elapsed);
+        if let Some(journal) = &mut self.journal {
+            journal.attempts.push(Attempt { endpoint: Arc::clone(&picked.endpoint.name), outcome, elapsed });
         }
+        self.answered_at = Some(now);
     }
 
     /// The endpoint of the last attempt.
@@ -142,12 +157,14 @@ impl Exchange {
     pub fn answered(&mut self, status: StatusCode, cause: Option<Cause>) {
         self.status = Some(status);
         self.cause = cause;
-        self.head_after = Some(self.context.started.elapsed());
+        // An endpoint's head goes on as soon as it is there.
+        let now = self.answered_at.filter(|_| cause.is_none()).unwrap_or_else(Instant::now);
+        self.head_after = Some(now.saturating_duration_since(self.context.started));
     }
 
     /// It became a connection of its own; bytes counted from now on are the tunnel's. The route is let go of.
     pub fn upgraded(&mut self) {
-        self.route = None;
+        self.names = self.route.take().map(|route| RouteNames::of(&route));
         self.upgraded = true;
         self.downstream.activity.tunnel_begun();
     }
@@ -173,12 +190,12 @@ impl Exchange {
     }
 
     fn count(&self, elapsed: Duration) {
-        let metrics = &self.books.metrics;
-        if self.books.route.is_none() {
+        let metrics = &self.metrics;
+        if self.route.is_none() && self.names.is_none() {
             metrics.begin();
         }
         let request = Finished {
-            method: &self.request.method,
+            method: &self.method,
             status: self.status_code(),
             elapsed,
             bytes_in: self.bytes_in(),
@@ -195,9 +212,9 @@ impl Exchange {
     }
 
     fn log(&mut self, elapsed: Duration) {
-        let Some(log) = self.books.access_log.take() else { return };
-        let attempts = std::mem::take(&mut self.attempts);
-        let (route, service) = self.books.route.take().map(|names| (names.route, names.service)).unzip();
+        let Some(Journal { log, request, attempts }) = self.journal.take() else { return };
+        let names = self.names.take().or_else(|| self.route.as_deref().map(RouteNames::of));
+        let (route, service) = names.map(|names| (names.route, names.service)).unzip();
         log.record(Record {
             time: SystemTime::now() - elapsed,
             listener: Arc::clone(&self.context.listener),
@@ -206,9 +223,9 @@ impl Exchange {
             endpoint: attempts.last().map(|attempt| Arc::clone(&attempt.endpoint)),
             client_ip: self.context.client_ip,
             peer: self.context.peer,
-            method: self.request.method.clone(),
-            target: self.request.target.clone(),
-            protocol: self.request.version,
+            method: self.method.clone(),
+            target: request.target,
+            protocol: request.version,
             host: std::mem::take(&mut self.context.host),
             status: self.status_code(),
             reason: self.cause.map(Cause::token),
@@ -219,8 +236,8 @@ impl Exchange {
             attempts,
             tls: self.downstream.tls_log.clone(),
             request_id: self.context.request_id.clone(),
-            user_agent: self.request.user_agent.take(),
-            referer: self.request.referer.take(),
+            user_agent: request.user_agent,
+            referer: request.referer,
             upgraded: self.upgraded,
         });
     }
@@ -228,20 +245,20 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        let elapsed = self.context.started.elapsed();
+        let now = Instant::now();
+        let elapsed = now.saturating_duration_since(self.context.started);
         self.count(elapsed);
         self.log(elapsed);
         if self.upgraded {
             self.downstream.activity.tunnel_ended();
         }
-        self.downstream.activity.end();
+        self.downstream.activity.end(now);
     }
 }
 
 impl RequestLine {
     fn of(head: &request::Parts) -> RequestLine {
         RequestLine {
-            method: head.method.clone(),
             target: head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/")),
             version: head.version,
             referer: head.headers.get(header::REFERER).cloned(),

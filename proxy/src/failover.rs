@@ -30,6 +30,8 @@ pub struct Failover<'a> {
     idempotent: bool,
     patience: Patience,
     tried: Vec<Arc<Endpoint>>,
+    /// When the first attempt begins: with the exchange, so that the clock need not be asked again.
+    begun: Option<Instant>,
 }
 
 impl<'a> Failover<'a> {
@@ -41,7 +43,8 @@ impl<'a> Failover<'a> {
         head: request::Parts,
     ) -> Failover<'a> {
         let service = &route.service;
-        let deadline = route.timeout.map(|limit| Instant::from_std(exchange.context.started) + limit);
+        let begun = Instant::from_std(exchange.context.started);
+        let deadline = route.timeout.map(|limit| begun + limit);
         Failover {
             service,
             affinity,
@@ -51,6 +54,7 @@ impl<'a> Failover<'a> {
             patience: Patience { response: service.config.timeouts.response.0, deadline },
             head,
             tried: Vec::new(),
+            begun: Some(begun),
         }
     }
 
@@ -75,10 +79,10 @@ impl<'a> Failover<'a> {
     async fn attempt(&mut self, exchange: &mut Exchange, picked: Picked) -> Attempted {
         let endpoint = Arc::clone(&picked.endpoint);
         exchange.attempting(picked);
-        let begun = Instant::now();
-        let parcel = Parcel { head: &self.head, upload: self.upload.as_ref(), patience: self.patience };
+        let begun = self.begun.take().unwrap_or_else(Instant::now);
+        let parcel = Parcel { head: &self.head, upload: self.upload.as_ref(), patience: self.patience, begun };
         let result = attempt::send(&endpoint, parcel).await;
-        exchange.attempted(outcome(&result), begun.elapsed());
+        exchange.attempted(outcome(&result), begun.into_std());
         if let Err(failure) = &result {
             self.failed_at(&endpoint, failure);
         }

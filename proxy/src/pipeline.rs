@@ -4,6 +4,7 @@
 //! a room of its own, and never fails: whatever goes wrong is a reply with a reason.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, header, request, response};
@@ -16,12 +17,22 @@ use crate::exchange::{Books, Exchange};
 use crate::failover::Failover;
 use crate::middleware::Flow;
 use crate::reply::{self, Cause, GrpcClient};
-use crate::snapshot::{ListenerView, RouteView, Snapshot};
+use crate::snapshot::{ListenerView, RouteView};
+use crate::telemetry::access_log::AccessLog;
 use crate::tunnel::{Limits, Side, Upgrade};
 use crate::upstream;
 use crate::upstream::service::Affinity;
 use crate::upstream::sticky::ClientConnection;
 use crate::{forwarding, framing};
+
+/// What a request needs of a generation. It does not hold on to the rest: it may be answered for hours.
+#[derive(Debug)]
+pub struct View {
+    /// `None` once the listener was removed.
+    pub listener: Option<Arc<ListenerView>>,
+    /// If there is one.
+    pub access_log: Option<AccessLog>,
+}
 
 /// A request, taken apart.
 struct Asked {
@@ -40,22 +51,20 @@ enum Passed {
     Upgrade(response::Parts, Upgrade, Side),
 }
 
-/// Answers one request of a client.
+/// Answers one request of a client, as the present generation has it.
 pub async fn handle(
-    snapshot: Arc<Snapshot>,
-    listener: Option<Arc<ListenerView>>,
+    view: View,
     downstream: &Arc<Downstream>,
     mut request: Request<Incoming>,
 ) -> Response<ResponseBody> {
     let upgrade = Upgrade::wanted(&mut request);
     let (mut head, body) = request.into_parts();
     let grpc = GrpcClient::of(&head.headers);
-    let Some(listener) = listener else { return gone(downstream, grpc) };
+    let Some(listener) = view.listener else { return gone(downstream, grpc) };
     let checked = framing::check(&mut head, &listener.config.limits);
     let host = framing::host(&head);
     let context = RequestContext::identify(downstream, &head, host, &listener.config.trusted_proxies);
-    let books = Books::new(&listener.unrouted, snapshot.access_log.as_ref());
-    drop(snapshot);
+    let books = Books { unrouted: Arc::clone(&listener.unrouted), access_log: view.access_log };
     let mut exchange = Exchange::begin(books, downstream, &head, context);
     let passed = match checked {
         Ok(()) => pass(&listener, &mut exchange, Asked { head, body, upgrade }).await,
@@ -176,6 +185,6 @@ fn switch(
 fn gone(downstream: &Downstream, grpc: GrpcClient) -> Response<ResponseBody> {
     // No exchange, but a request: what is written on a connection while there was none is kept back.
     downstream.activity.begin();
-    downstream.activity.end();
+    downstream.activity.end(Instant::now());
     reply::invent(Cause::Draining, grpc).map(ResponseBody::unbooked)
 }

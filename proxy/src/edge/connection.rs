@@ -74,7 +74,7 @@ impl Newcomer {
         };
         let begun = Instant::now();
         let acceptor = TlsAcceptor::from(Arc::clone(&tls.config));
-        let stream = acceptor.accept(wire).await.map_err(|error| refused_handshake(&error, &self.view))?;
+        let stream = Box::pin(acceptor.accept(wire)).await.map_err(|error| refused_handshake(&error, &self.view))?;
         self.gate.metrics.tls_handshake.observe(begun.elapsed().as_secs_f64());
         let info = TlsInfo::of(&stream);
         Ok((Stream::Tls(Box::new(stream)), self.downstream(peer, local, Some(info))))
@@ -114,7 +114,8 @@ impl Newcomer {
             Conversation { handler: Handler { downstream, shared, gate: Arc::clone(&gate) }, gate, timeouts, limits };
         match http {
             Http::One => conversation.over_http1(socket).await,
-            Http::Two => conversation.over_http2(socket).await,
+            // Boxed, as the handshake is: an idle HTTP/1.1 connection is not to be as large as either of them.
+            Http::Two => Box::pin(conversation.over_http2(socket)).await,
         }
     }
 }

@@ -24,7 +24,7 @@ use crate::body::{Incoming, ResponseBody};
 use crate::downstream::{Downstream, Turn};
 use crate::http1::server::{self, End};
 use crate::http1::{self, Line, Malformed};
-use crate::pipeline;
+use crate::pipeline::{self, View};
 use crate::reply::{self, Cause};
 
 /// Hands each request to the pipeline.
@@ -41,10 +41,13 @@ impl Handler {
         Box::pin(self.handle(request.map(Incoming::Http1)))
     }
 
+    fn view(&self) -> View {
+        let snapshot = self.shared.snapshot.load();
+        View { listener: self.gate.view(&snapshot), access_log: snapshot.access_log.clone() }
+    }
+
     async fn handle(&self, request: Request<Incoming>) -> Response<ResponseBody> {
-        let snapshot = self.shared.snapshot.load_full();
-        let listener = self.gate.view(&snapshot);
-        pipeline::handle(snapshot, listener, &self.downstream, request).await
+        pipeline::handle(self.view(), &self.downstream, request).await
     }
 }
 

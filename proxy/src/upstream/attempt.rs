@@ -60,6 +60,8 @@ pub struct Parcel<'a> {
     pub upload: Option<&'a Arc<Upload>>,
     /// When the attempt has taken too long.
     pub patience: Patience,
+    /// When it began.
+    pub begun: Instant,
 }
 
 /// Sends a request to `endpoint` and waits for the head of the response.
@@ -68,7 +70,7 @@ pub async fn send(endpoint: &Endpoint, parcel: Parcel<'_>) -> Result<Response<In
     let wanted = if upgrade && !endpoint.target.is_h2c() { Wanted::Http1 } else { Wanted::Any };
     // An idle connection that the endpoint has just closed is no failure of the endpoint: the request was not sent,
     // and goes at once over the next one. Each round takes one connection out of the pool, so this ends.
-    while let Some(lease) = take_idle(endpoint, wanted) {
+    while let Some(lease) = take_idle(endpoint, wanted, parcel.begun) {
         endpoint.live.metrics.connections_reused.inc();
         match over(endpoint, lease, parcel).await {
             Err(Lapse::Stale) => {}
@@ -76,20 +78,20 @@ pub async fn send(endpoint: &Endpoint, parcel: Parcel<'_>) -> Result<Response<In
             Ok(response) => return Ok(response),
         }
     }
-    let lease = match open(endpoint, wanted, parcel.patience.deadline).await {
-        Ok(lease) => lease,
-        Err(error) => return Err(unconnected(&error, parcel.patience)),
-    };
+    // Boxed: it is rare, and a handshake's state would make every exchange as large as itself.
+    let opened = Box::pin(open(endpoint, wanted, parcel.patience.deadline)).await;
+    let lease = opened.map_err(|error| unconnected(&error, parcel.patience))?;
+    let parcel = Parcel { begun: Instant::now(), ..parcel };
     over(endpoint, lease, parcel).await.map_err(|lapse| match lapse {
         Lapse::Failed(failure) => failure,
         Lapse::Stale => Failure { cause: Cause::UpstreamReset, detail: "closed at once".to_owned(), sent: false },
     })
 }
 
-fn take_idle(endpoint: &Endpoint, wanted: Wanted) -> Option<Lease> {
+fn take_idle(endpoint: &Endpoint, wanted: Wanted, now: Instant) -> Option<Lease> {
     match wanted {
-        Wanted::Any => endpoint.pool.take(),
-        Wanted::Http1 => endpoint.pool.take_http1(),
+        Wanted::Any => endpoint.pool.take(now.into_std()),
+        Wanted::Http1 => endpoint.pool.take_http1(now.into_std()),
     }
 }
 
@@ -118,7 +120,7 @@ fn unconnected(error: &ConnectError, patience: Patience) -> Failure {
 async fn over(endpoint: &Endpoint, lease: Lease, parcel: Parcel<'_>) -> Result<Response<Incoming>, Lapse> {
     match lease {
         Lease::Http1(connection) => over_http1(endpoint, connection, parcel).await,
-        Lease::Http2 { sender, stream } => over_http2(endpoint, (sender, stream), parcel).await,
+        Lease::Http2 { sender, stream } => Box::pin(over_http2(endpoint, (sender, stream), parcel)).await,
     }
 }
 
@@ -177,8 +179,8 @@ struct Limit<'a> {
 
 impl Limit<'_> {
     fn of(parcel: Parcel<'_>) -> Limit<'_> {
-        let Parcel { upload, patience, .. } = parcel;
-        Limit { patience, upload, until: patience.until(Instant::now()) }
+        let Parcel { upload, patience, begun, .. } = parcel;
+        Limit { patience, upload, until: patience.until(begun) }
     }
 
     fn poll(&mut self, alarm: &mut Alarm, cx: &mut Context<'_>) -> Poll<Failure> {

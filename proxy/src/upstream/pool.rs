@@ -106,15 +106,15 @@ impl Pool {
     }
 
     /// An open connection, the most recently used first.
-    pub fn take(&self) -> Option<Lease> {
-        self.take_http2().or_else(|| self.take_http1())
+    pub fn take(&self, now: Instant) -> Option<Lease> {
+        self.take_http2().or_else(|| self.take_http1(now))
     }
 
     /// The like of [`Pool::take`], of HTTP/1.1 only.
-    pub fn take_http1(&self) -> Option<Lease> {
+    pub fn take_http1(&self, now: Instant) -> Option<Lease> {
         let mut idle = self.shard().http1.lock();
         while let Some(mut candidate) = idle.pop() {
-            if candidate.since.elapsed() > self.idle_timeout {
+            if now.saturating_duration_since(candidate.since) > self.idle_timeout {
                 // Those below it have been idle for longer still.
                 idle.clear();
                 return None;
