@@ -21,8 +21,6 @@ pub struct Downstream {
     pub listener: Arc<str>,
     /// The socket's other end, or what the PROXY protocol said of it.
     pub peer: SocketAddr,
-    /// The address it came in on.
-    pub local: SocketAddr,
     /// What the TLS handshake agreed on; `None` in plain text.
     pub tls: Option<TlsInfo>,
     /// The certificates it could have been served with.

@@ -71,6 +71,14 @@ pub(super) struct Conversation {
     pub(super) limits: Limits,
 }
 
+/// What is left to do with a connection when HTTP/1.1 is over.
+enum Parting {
+    Close,
+    Linger,
+    Refuse(Cause),
+    Http2,
+}
+
 /// How an HTTP/1.1 connection takes the end of its listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Leaving {
@@ -86,23 +94,33 @@ enum Leaving {
 /// lose it.
 const LAST_REQUEST: Duration = Duration::from_millis(250);
 
-/// Returns when the listener is closing and whoever was about to speak has had time to.
-pub(super) async fn no_longer_expected(gate: &Gate) {
-    gate.closing.cancelled().await;
-    sleep(LAST_REQUEST).await;
-}
-
 impl Conversation {
-    /// Speaks HTTP/1.1 to the end.
+    /// Speaks HTTP/1.1 to the end, or HTTP/2 if that is what a client without TLS begins with.
     pub(super) async fn over_http1(self, socket: Socket) {
-        let Conversation { handler, gate, timeouts, limits } = self;
         let line = Line::new(socket);
+        let parting = self.converse(&line).await;
+        let Some((socket, read)) = line.take() else { return };
+        match parting {
+            Parting::Close => {}
+            Parting::Linger => linger(socket).await,
+            Parting::Refuse(cause) => {
+                self.gate.metrics.refused(cause.token());
+                refuse(cause, socket).await;
+            }
+            // Boxed: an idle HTTP/1.1 connection is not to be as large as an HTTP/2 one.
+            Parting::Http2 => Box::pin(self.over_http2(socket.unread(read))).await,
+        }
+    }
+
+    /// One exchange after another, until the client, the clock or the end of the listener has had enough.
+    async fn converse(&self, line: &Arc<Line<Socket>>) -> Parting {
+        let Conversation { handler, gate, timeouts, limits } = self;
         let downstream = &handler.downstream;
-        let mut speaking = pin!(server::serve(&line, head_limits(&limits), |request| handler.answer(request)));
+        let mut speaking = pin!(server::serve(line, head_limits(limits), |request| handler.answer(request)));
         let mut watch = pin!(sleep(timeouts.header.0.min(timeouts.idle.0)));
         let _busy = downstream.lifecycle.busy.token();
         let mut leaving = Leaving::No;
-        let end = loop {
+        loop {
             let staying = leaving == Leaving::No;
             let speaking = poll_fn(|cx| {
                 let ended = speaking.as_mut().poll(cx);
@@ -115,27 +133,35 @@ impl Conversation {
             });
             tokio::select! {
                 biased;
-                end = speaking => break end,
+                end = speaking => return self.parting(end),
                 () = gate.closing.cancelled(), if staying => {
                     leaving = Leaving::AfterNext;
                     watch.as_mut().reset(Instant::now() + LAST_REQUEST);
                 }
-                () = watch.as_mut() => match patience(downstream.activity.turn(), &timeouts) {
-                    _ if is_deaf(downstream, &gate, &timeouts) => return,
-                    Patience::LeftIdle(_) if leaving == Leaving::AfterNext => return,
+                () = watch.as_mut() => match patience(downstream.activity.turn(), timeouts) {
+                    _ if is_deaf(downstream, gate, timeouts) => return Parting::Close,
+                    Patience::LeftIdle(_) if leaving == Leaving::AfterNext => return Parting::Close,
                     Patience::Left(wait) | Patience::LeftIdle(wait) => watch.as_mut().reset(Instant::now() + wait),
-                    Patience::OverIdle => return,
+                    Patience::OverHead if line.awaits_head() => return Parting::Refuse(Cause::HeaderTimeout),
                     // The rest of an upload that nobody reads is no head: its response has been sent.
-                    Patience::OverHead if !line.awaits_head() => return,
-                    Patience::OverHead => return refuse(Cause::HeaderTimeout, &gate, line.take()).await,
+                    Patience::OverHead | Patience::OverIdle => return Parting::Close,
                 },
             }
-        };
+        }
+    }
+
+    fn parting(&self, end: End) -> Parting {
         match end {
-            End::Closed | End::Upgraded => {}
-            End::Unread => linger(line.take()).await,
-            End::Refused(reason) => refuse(cause_of(reason), &gate, line.take()).await,
-            End::Lost(error) => tracing::debug!(listener = %gate.name, %error, "client connection broke off"),
+            End::Closed | End::Upgraded => Parting::Close,
+            End::Unread => Parting::Linger,
+            // Over TLS it is agreed on by ALPN, or not spoken (RFC 9113 section 3.2).
+            End::Http2 if self.handler.downstream.tls.is_some() => Parting::Refuse(Cause::BadRequest),
+            End::Http2 => Parting::Http2,
+            End::Refused(reason) => Parting::Refuse(cause_of(reason)),
+            End::Lost(error) => {
+                tracing::debug!(listener = %self.gate.name, %error, "client connection broke off");
+                Parting::Close
+            }
         }
     }
 
@@ -235,9 +261,7 @@ fn patience(turn: Turn, timeouts: &Timeouts) -> Patience {
 }
 
 /// The last reply on a connection, to what is no request.
-async fn refuse(cause: Cause, gate: &Gate, socket: Option<Socket>) {
-    gate.metrics.refused(cause.token());
-    let Some(mut socket) = socket else { return };
+async fn refuse(cause: Cause, mut socket: Socket) {
     let (status, reason, body) = (cause.status(), cause.token(), reply::explained(cause));
     let length = body.len();
     let text = format!(
@@ -245,14 +269,13 @@ async fn refuse(cause: Cause, gate: &Gate, socket: Option<Socket>) {
          connection: close\r\nx-waypost-reason: {reason}\r\n\r\n{body}"
     );
     if let Ok(Ok(())) = tokio::time::timeout(GOODBYE, socket.write_all(text.as_bytes())).await {
-        linger(Some(socket)).await;
+        linger(socket).await;
     }
 }
 
 /// Closes a connection on which bytes of the client's may be on their way: to close at once would reset it, and lose
 /// what we have said (RFC 9112 section 9.6).
-async fn linger(socket: Option<Socket>) {
-    let Some(mut socket) = socket else { return };
+async fn linger(mut socket: Socket) {
     // The client is slow at best and gone at worst; nobody waits for it.
     let _ = tokio::time::timeout(GOODBYE, async {
         socket.shutdown().await?;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arc_swap::ArcSwapOption;
+use http::HeaderValue;
 use tokio_util::sync::CancellationToken;
 
 use crate::snapshot::{ListenerView, Snapshot};
@@ -16,6 +17,8 @@ use crate::telemetry::metrics::ListenerMetrics;
 pub(super) struct Gate {
     pub(super) name: Arc<str>,
     pub(super) metrics: Arc<ListenerMetrics>,
+    /// The port that its clients connect to, as a header value.
+    pub(super) port: HeaderValue,
     /// Cancelled when no connection is to be accepted any more, and those inside are to leave.
     pub(super) closing: CancellationToken,
     inside: AtomicUsize,
@@ -28,10 +31,11 @@ pub(super) struct Gate {
 pub(super) struct Inside(Arc<Gate>);
 
 impl Gate {
-    pub(super) fn new(name: Arc<str>, metrics: Arc<ListenerMetrics>) -> Gate {
+    pub(super) fn new(name: Arc<str>, metrics: Arc<ListenerMetrics>, port: u16) -> Gate {
         Gate {
             name,
             metrics,
+            port: HeaderValue::from(port),
             closing: CancellationToken::new(),
             inside: AtomicUsize::new(0),
             retired: ArcSwapOption::empty(),

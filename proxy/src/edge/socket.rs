@@ -105,6 +105,14 @@ impl Socket {
         Socket { stream, downstream, metrics }
     }
 
+    /// Puts bytes back in front of what is to be read. Over TLS nothing is ever put back: ALPN tells what follows.
+    pub(super) fn unread(mut self, bytes: BytesMut) -> Socket {
+        if let Stream::Plain(wire) = &mut self.stream {
+            wire.read_ahead = bytes.freeze();
+        }
+        self
+    }
+
     fn sent(&self, result: &Poll<io::Result<usize>>) {
         match result {
             Poll::Ready(Ok(length)) => {

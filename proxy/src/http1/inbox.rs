@@ -92,14 +92,14 @@ impl Inbox {
             return Poll::Ready(Err(if self.is_empty() { NoHead::Closed } else { NoHead::Incomplete }));
         }
         if self.is_empty()
-            && let Some((head, length)) = parse(read)?
+            && let Ok(Some((head, length))) = parse(read)
         {
             self.bytes.extend_from_slice(&read[length..]);
             return Poll::Ready(Ok(Some(head)));
         }
         let seen = self.bytes.len();
         self.bytes.extend_from_slice(read);
-        if seen == 0 || !self.may_hold_a_head(seen) {
+        if !self.may_hold_a_head(seen) {
             return Poll::Ready(Ok(None));
         }
         let Some((head, length)) = parse(&self.bytes)? else { return Poll::Ready(Ok(None)) };

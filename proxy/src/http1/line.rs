@@ -110,16 +110,11 @@ impl<S: Transport + 'static> Line<S> {
         self.io.lock().stage == Stage::Head
     }
 
-    /// The socket, to be written to or closed by somebody else.
-    pub fn take(&self) -> Option<S> {
-        self.io.lock().stream.take()
-    }
-
-    /// The connection without HTTP.
-    pub fn upgraded(&self) -> Option<Upgraded> {
+    /// The socket, to be spoken over or closed by somebody else, and what was read and not used.
+    pub fn take(&self) -> Option<(S, BytesMut)> {
         let mut io = self.io.lock();
         let stream = io.stream.take()?;
-        Some(Upgraded { stream: Box::new(stream), read: std::mem::take(io.inbox.bytes()) })
+        Some((stream, std::mem::take(io.inbox.bytes())))
     }
 
     /// Waits for a request.
@@ -127,6 +122,13 @@ impl<S: Transport + 'static> Line<S> {
         let Io { stream, inbox, .. } = &mut *self.io.lock();
         let Some(stream) = stream else { return Poll::Ready(Err(NoHead::Closed)) };
         inbox.poll_head(stream, cx, |bytes| head::request(bytes, limits))
+    }
+
+    /// Whether the client's first words are HTTP/2's (RFC 9113 section 3.4).
+    pub fn begins_http2(&self) -> bool {
+        const PREFACE: &[u8] = b"PRI * HTTP/2.0";
+        let mut io = self.io.lock();
+        io.request == 0 && io.inbox.bytes().starts_with(PREFACE)
     }
 
     /// A request begins; its body can be read through what is returned.

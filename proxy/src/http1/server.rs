@@ -18,7 +18,7 @@ use super::Transport;
 use super::head::{Limits, Malformed};
 use super::inbox::NoHead;
 use super::length::{self, Length};
-use super::line::{Announced, Incoming, Line, REST};
+use super::line::{Announced, Incoming, Line, REST, Upgraded};
 use super::options::Options;
 use super::respond::{Asked, Responding};
 
@@ -31,6 +31,8 @@ pub enum End {
     Unread,
     /// It has left HTTP.
     Upgraded,
+    /// It began with HTTP/2's preface: what was read is still there.
+    Http2,
     /// What came instead of a head. Nothing has been answered.
     Refused(Malformed),
     /// It failed, or the client left amid something.
@@ -48,6 +50,7 @@ where
     loop {
         let head = match poll_fn(|cx| line.poll_head(cx, limits)).await {
             Ok(head) => head,
+            Err(NoHead::Malformed(_)) if line.begins_http2() => return End::Http2,
             Err(error) => return End::from(error),
         };
         match exchange(line, head, &answer).await {
@@ -88,7 +91,7 @@ where
     poll_fn(|cx| responding.poll(line, cx)).await?;
     if let (true, Some(upgraded)) = (switches, upgraded) {
         // Whoever asked for it may be gone; then the connection is closed with what is returned.
-        drop(line.upgraded().map(|connection| upgraded.send(connection)));
+        drop(line.take().map(|(stream, read)| upgraded.send(Upgraded { stream: Box::new(stream), read })));
         return Ok(Next::Upgraded);
     }
     let persistent = responding.is_persistent();
