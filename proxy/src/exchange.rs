@@ -5,7 +5,7 @@
 //! may leave at any moment and the future that carries the exchange is dropped with it.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, StatusCode, Version, header, request};
@@ -216,7 +216,7 @@ impl Exchange {
         let names = self.names.take().or_else(|| self.route.as_deref().map(RouteNames::of));
         let (route, service) = names.map(|names| (names.route, names.service)).unzip();
         log.record(Record {
-            time: SystemTime::now() - elapsed,
+            time: self.context.time,
             listener: Arc::clone(&self.context.listener),
             route,
             service,
