@@ -18,6 +18,7 @@ use tokio::time::{Instant, Sleep};
 
 use crate::exchange::Exchange;
 use crate::http1::client::Broken;
+use crate::http1::splice::{Pipe, Spliced};
 use crate::http1::{self, Lost};
 use crate::upstream;
 
@@ -438,5 +439,26 @@ impl Body for ResponseBody {
             Source::Reply(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Source::Upstream { incoming, .. } => incoming.size_hint(),
         }
+    }
+}
+
+impl Spliced for ResponseBody {
+    fn splices(&self) -> bool {
+        matches!(&self.source, Source::Upstream { incoming, .. } if incoming.splices())
+    }
+
+    fn poll_splice(&mut self, pipe: &mut Pipe, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
+        let Source::Upstream { incoming, idle } = &mut self.source else { return Poll::Ready(Ok(())) };
+        let moved = match incoming.poll_splice(pipe, cx) {
+            Poll::Ready(moved) => moved,
+            Poll::Pending => Err(ready!(idle.poll_elapsed(cx))),
+        };
+        idle.reset();
+        match (&moved, &mut self.exchange) {
+            (Ok(moved), Some(exchange)) => exchange.bytes_out += *moved as u64,
+            (Err(_), Some(exchange)) => exchange.upstream_broke_off(),
+            (_, None) => {}
+        }
+        Poll::Ready(moved.map(|_| ()))
     }
 }

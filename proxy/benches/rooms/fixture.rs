@@ -53,7 +53,6 @@ pub(super) fn downstream() -> Arc<Downstream> {
     Arc::new(Downstream {
         listener: "web".into(),
         peer: "192.0.2.7:40000".parse().expect("a socket address"),
-        local: "192.0.2.1:80".parse().expect("a socket address"),
         tls: None,
         certificates: None,
         peer_ip: HeaderValue::from_static("192.0.2.7"),

@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use crate::downstream::Downstream;
+use crate::http1::Transport;
 use crate::telemetry::metrics::ListenerMetrics;
 
 /// A TCP connection of which the first bytes may have been read already.
@@ -122,6 +123,19 @@ impl Socket {
             Poll::Ready(Err(_)) => {}
             Poll::Pending => self.downstream.activity.blocked(),
         }
+    }
+}
+
+impl Transport for Socket {
+    fn plain(&self) -> Option<&TcpStream> {
+        match &self.stream {
+            Stream::Plain(wire) => Some(&wire.tcp),
+            Stream::Tls(_) => None,
+        }
+    }
+
+    fn passed(&self, written: &Poll<io::Result<usize>>) {
+        self.sent(written);
     }
 }
 

@@ -21,6 +21,7 @@ use super::inbox::{Inbox, NoHead};
 use super::length::{self, Length};
 use super::options::Options;
 use super::outbox::Outbox;
+use super::splice::{self, Pipe};
 
 /// A connection with a message on it, or none. `B` is what requests carry.
 #[derive(Debug)]
@@ -245,6 +246,25 @@ where
                 return Poll::Ready(Some(Err(Broken::Connection(io::ErrorKind::UnexpectedEof.into()))));
             }
         }
+    }
+
+    /// Whether what comes next is large, and nothing has to be looked at on its way.
+    pub fn splices(&self) -> bool {
+        let large = matches!(self.decoder, Decoder::Known(splice::LARGE..));
+        large && self.sending == Sending::Done && self.inbox.is_empty() && self.stream.plain().is_some()
+    }
+
+    /// Moves some of the response's body into `pipe`. Only while [`Connection::splices`].
+    pub fn poll_splice(&mut self, pipe: &mut Pipe, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let (Decoder::Known(left), Some(socket)) = (&mut self.decoder, self.stream.plain()) else {
+            return Poll::Ready(Err(io::ErrorKind::Unsupported.into()));
+        };
+        let moved = ready!(pipe.poll_fill(socket, *left, cx))?;
+        *left -= moved as u64;
+        if *left == 0 {
+            self.decoder = Decoder::Ended;
+        }
+        Poll::Ready(if moved == 0 { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(moved) })
     }
 
     /// Whether the response has no more to give.

@@ -132,6 +132,18 @@ impl Encoder {
         Ok(())
     }
 
+    /// Whether data goes out as it is.
+    pub fn is_plain(&self) -> bool {
+        matches!(self, Encoder::Known(_))
+    }
+
+    /// Data has gone out past the outbox.
+    pub fn passed(&mut self, bytes: usize) -> Result<(), WrongLength> {
+        let Encoder::Known(left) = self else { return Err(WrongLength) };
+        *left = left.checked_sub(bytes as u64).ok_or(WrongLength)?;
+        Ok(())
+    }
+
     /// Adds the end.
     pub fn end(&mut self, out: &mut Outbox, fields_after: Option<&HeaderMap>) -> Result<(), WrongLength> {
         match self {

@@ -20,6 +20,7 @@ use super::head::{self, Limits, Malformed};
 use super::inbox::{Inbox, NoHead};
 use super::length::Length;
 use super::outbox::Outbox;
+use super::splice::Pipe;
 
 /// A connection that has left HTTP, and what was read of the other protocol already.
 pub struct Upgraded {
@@ -153,6 +154,21 @@ impl<S: Transport + 'static> Line<S> {
         let Io { stream, .. } = &mut *self.io.lock();
         let Some(stream) = stream else { return Poll::Ready(Err(io::ErrorKind::NotConnected.into())) };
         outbox.poll_send(stream, cx)
+    }
+
+    /// Whether bytes can go to the client as they are, past our memory.
+    pub fn takes_splices(&self) -> bool {
+        self.io.lock().stream.as_ref().is_some_and(|stream| stream.plain().is_some())
+    }
+
+    /// Sends some of what `pipe` holds.
+    pub fn poll_pour(&self, cx: &mut Context<'_>, pipe: &mut Pipe) -> Poll<io::Result<usize>> {
+        let io = self.io.lock();
+        let Some(stream) = &io.stream else { return Poll::Ready(Err(io::ErrorKind::NotConnected.into())) };
+        let Some(socket) = stream.plain() else { return Poll::Ready(Err(io::ErrorKind::Unsupported.into())) };
+        let poured = pipe.poll_pour(socket, cx);
+        stream.passed(&poured);
+        poured
     }
 
     /// Whether the client is going to send a body that nobody has asked for and nobody will: not until it is told to, or

@@ -5,8 +5,12 @@
 //! services or endpoints. HTTP/2 is hyper's.
 
 use std::fmt::Debug;
+use std::io;
+use std::task::Poll;
 
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 
 pub mod server;
 pub mod client;
@@ -21,12 +25,21 @@ pub mod encode;
 pub mod date;
 pub mod inbox;
 pub mod outbox;
+pub mod splice;
 
 pub use head::{Limits, Malformed};
 pub use length::{Ambiguous, of_request as request_length};
 pub use line::{Incoming, Line, Lost, Upgraded};
 
 /// A socket, or TLS on one.
-pub trait Transport: AsyncRead + AsyncWrite + Unpin + Send + Debug {}
+pub trait Transport: AsyncRead + AsyncWrite + Unpin + Send + Debug {
+    /// The socket itself, if bytes pass through it as they are.
+    fn plain(&self) -> Option<&TcpStream> {
+        None
+    }
 
-impl<T: AsyncRead + AsyncWrite + Unpin + Send + Debug> Transport for T {}
+    /// Bytes were written to [`Transport::plain`] past this transport, or could not be.
+    fn passed(&self, _written: &Poll<io::Result<usize>>) {}
+}
+
+impl Transport for TokioIo<hyper::upgrade::Upgraded> {}

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::{Method, Response, StatusCode, Version, header, response};
-use http_body::{Body, Frame, SizeHint};
+use http_body::{Frame, SizeHint};
 
 use super::Transport;
 use super::date;
@@ -18,6 +18,7 @@ use super::length::{self, Length};
 use super::line::Line;
 use super::options::Options;
 use super::outbox::Outbox;
+use super::splice::{Pipe, Spliced};
 
 /// What a request asks of its response.
 #[derive(Debug)]
@@ -39,9 +40,20 @@ pub struct Responding<B> {
     body: B,
     ended: bool,
     persistent: bool,
+    splicing: Splicing,
 }
 
-impl<B: Body<Data = Bytes> + Unpin> Responding<B> {
+/// Whether large parts of the body go past our memory.
+enum Splicing {
+    /// If there are any.
+    May,
+    /// They do.
+    Through(Pipe),
+    /// They cannot.
+    Never,
+}
+
+impl<B: Spliced<Data = Bytes> + Unpin> Responding<B> {
     /// Frames a response and writes its head. The connection ends with it unless `asked.persistent`.
     pub fn new(asked: &Asked, response: Response<B>) -> Responding<B> {
         let (head, body) = response.into_parts();
@@ -61,7 +73,8 @@ impl<B: Body<Data = Bytes> + Unpin> Responding<B> {
             date::field(out);
         }
         encode::end_head(out);
-        Responding { outbox, encoder: framing.encoder, body, ended: false, persistent }
+        let splicing = if framing.encoder.is_plain() { Splicing::May } else { Splicing::Never };
+        Responding { outbox, encoder: framing.encoder, body, ended: false, persistent, splicing }
     }
 
     /// Whether another request may follow it.
@@ -74,6 +87,7 @@ impl<B: Body<Data = Bytes> + Unpin> Responding<B> {
         loop {
             let filled = self.fill(cx);
             ready!(line.poll_send(cx, &mut self.outbox))?;
+            ready!(self.poll_splice(line, cx))?;
             match filled {
                 // What there was has left; that it ends here without an end is how the client learns of it.
                 Err(error) => return Poll::Ready(Err(error)),
@@ -84,9 +98,37 @@ impl<B: Body<Data = Bytes> + Unpin> Responding<B> {
         }
     }
 
+    /// Moves what is large from socket to socket. The outbox is empty.
+    fn poll_splice<S: Transport + 'static>(&mut self, line: &Line<S>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.is_spliced() && !matches!(self.splicing, Splicing::Through(_)) {
+            // Without descriptors for a pipe the bytes go through memory.
+            let pipe = if line.takes_splices() { Pipe::new().ok() } else { None };
+            self.splicing = pipe.map_or(Splicing::Never, Splicing::Through);
+        }
+        let Splicing::Through(pipe) = &mut self.splicing else { return Poll::Ready(Ok(())) };
+        loop {
+            while pipe.held() > 0 {
+                let poured = ready!(line.poll_pour(cx, pipe))?;
+                self.encoder.passed(poured).map_err(io::Error::other)?;
+            }
+            if !self.body.splices() {
+                return Poll::Ready(Ok(()));
+            }
+            match self.body.poll_splice(pipe, cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(io::Error::other("the body broke off"))),
+                Poll::Pending => return line.poll_gone(cx).map(Err),
+            }
+        }
+    }
+
+    fn is_spliced(&self) -> bool {
+        !matches!(self.splicing, Splicing::Never) && self.body.splices()
+    }
+
     fn fill(&mut self, cx: &mut Context<'_>) -> io::Result<Filled> {
         while !self.ended {
-            if self.outbox.is_full() {
+            if self.outbox.is_full() || self.is_spliced() {
                 return Ok(Filled::More);
             }
             match Pin::new(&mut self.body).poll_frame(cx) {

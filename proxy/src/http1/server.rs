@@ -11,7 +11,6 @@ use std::task::Poll;
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, Version, header, request};
-use http_body::Body;
 use tokio::sync::oneshot;
 
 use super::Transport;
@@ -21,6 +20,7 @@ use super::length::{self, Length};
 use super::line::{Announced, Incoming, Line, REST, Upgraded};
 use super::options::Options;
 use super::respond::{Asked, Responding};
+use super::splice::Spliced;
 
 /// How a connection ended.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ pub async fn serve<S, F, B>(line: &Arc<Line<S>>, limits: Limits, answer: impl Fn
 where
     S: Transport + 'static,
     F: Future<Output = Response<B>>,
-    B: Body<Data = Bytes> + Unpin,
+    B: Spliced<Data = Bytes> + Unpin,
 {
     loop {
         let head = match poll_fn(|cx| line.poll_head(cx, limits)).await {
@@ -78,7 +78,7 @@ async fn exchange<S, F, B>(
 where
     S: Transport + 'static,
     F: Future<Output = Response<B>>,
-    B: Body<Data = Bytes> + Unpin,
+    B: Spliced<Data = Bytes> + Unpin,
 {
     let options = Options::of(&head.headers);
     let (mut asked, announced) = read(&head, options);

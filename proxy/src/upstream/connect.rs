@@ -23,6 +23,7 @@ use waypost_config::value::UpstreamUrl;
 
 use super::alarm::Alarm;
 use super::pool::{Http1, Http2};
+use crate::http1::Transport;
 use crate::http1::client::Connection;
 
 /// How to reach an endpoint and what to speak there.
@@ -198,6 +199,15 @@ pub struct Socket {
 enum Stream {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Transport for Socket {
+    fn plain(&self) -> Option<&TcpStream> {
+        match &self.stream {
+            Stream::Plain(stream) => Some(stream),
+            Stream::Tls(_) => None,
+        }
+    }
 }
 
 /// Runs one method of whichever stream it is.

@@ -14,6 +14,8 @@ use http_body::{Body, Frame, SizeHint};
 use super::pool::{Http1, Pool, StreamGuard};
 use crate::body::BodyError;
 use crate::http1::Upgraded;
+use crate::http1::client::Broken;
+use crate::http1::splice::Pipe;
 use crate::tunnel::Side;
 
 /// A response body on its way from an endpoint.
@@ -61,6 +63,21 @@ impl Incoming {
             }));
         }
         Side::Http2(hyper::upgrade::on(response))
+    }
+}
+
+impl Incoming {
+    /// Whether the next bytes can go through a pipe.
+    pub fn splices(&self) -> bool {
+        matches!(self, Incoming::Http1 { http1: Some(http1), .. } if http1.connection.splices())
+    }
+
+    /// Moves some of them into `pipe`; returns how many.
+    pub fn poll_splice(&mut self, pipe: &mut Pipe, cx: &mut Context<'_>) -> Poll<Result<usize, BodyError>> {
+        let Incoming::Http1 { http1: Some(http1), .. } = self else { return Poll::Ready(Ok(0)) };
+        let moved = ready!(http1.connection.poll_splice(pipe, cx)).map_err(Broken::Connection)?;
+        self.release();
+        Poll::Ready(Ok(moved))
     }
 }
 
