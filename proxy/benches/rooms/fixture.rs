@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use criterion::BatchSize;
 use http::{HeaderValue, Request, request};
 use waypost::context::RequestContext;
 use waypost::downstream::{Activity, Downstream};
@@ -10,6 +11,9 @@ use waypost::drain::Lifecycle;
 use waypost::snapshot::{Before, Ground, Snapshot, compile};
 use waypost::telemetry::metrics::Metrics;
 use waypost::upstream::sticky::ProcessKey;
+
+/// So few heads made at once that they stay in the cache, as they do between two rooms.
+pub(super) const FEW: BatchSize = BatchSize::NumIterations(16);
 
 /// A browser's request for a page.
 pub(super) fn browser() -> request::Parts {

@@ -4,14 +4,14 @@ use std::hint::black_box;
 use std::net::IpAddr;
 use std::time::SystemTime;
 
-use criterion::{BatchSize, Criterion};
+use criterion::Criterion;
 use http::header::COOKIE;
 use http::{HeaderMap, HeaderValue};
 use waypost::cookies;
 use waypost::upstream::sticky::{ClientConnection, CookiePins, ProcessKey};
 use waypost_config::service::Sticky;
 
-use crate::fixture;
+use crate::fixture::{self, FEW};
 
 pub(super) fn bench(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("sticky");
@@ -35,7 +35,7 @@ pub(super) fn bench(criterion: &mut Criterion) {
             pins.strip(&mut headers);
             headers
         };
-        bencher.iter_batched(|| headers.clone(), strip, BatchSize::SmallInput);
+        bencher.iter_batched(|| headers.clone(), strip, FEW);
     });
 
     let snapshot = fixture::snapshot(&fixture::endpoints(3));
