@@ -2,9 +2,9 @@
 //!
 //! Decides nothing about where a request goes. Rules: RFC 9110 section 7.6, RFC 7239, RFC 9113 section 8.2.
 
-use std::fmt::Write;
 use std::net::IpAddr;
 
+use bytes::Bytes;
 use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue, Version, request, response};
 
@@ -17,8 +17,6 @@ const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
 /// Drops what a peer claims of its client, unless it is trusted. Before anything else reads or extends such a field.
 pub fn distrust(headers: &mut HeaderMap, context: &RequestContext) {
@@ -60,27 +58,51 @@ fn accepts_trailers(headers: &HeaderMap) -> bool {
 }
 
 /// Removes what belongs to one connection: the fixed list, and whatever `Connection` names (RFC 9110 section 7.6.1).
-pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    if let header::Entry::Occupied(fields) = headers.entry(header::CONNECTION) {
-        let (_, fields) = fields.remove_entry_mult();
-        for field in fields.collect::<Vec<_>>() {
-            remove_named(headers, &field);
+fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    // One look over the few names that are there costs less than asking for each that could be.
+    while let Some(name) = headers.keys().find(|name| is_hop_by_hop(name.as_str())).cloned() {
+        if name == header::CONNECTION {
+            remove_connection(headers);
+        } else {
+            headers.remove(name);
         }
     }
-    for name in [header::TRANSFER_ENCODING, header::UPGRADE, header::TE, KEEP_ALIVE, PROXY_CONNECTION] {
-        headers.remove(name);
+}
+
+fn remove_connection(headers: &mut HeaderMap) {
+    let fields = headers.get_all(header::CONNECTION).iter();
+    let naming: Vec<HeaderValue> = fields.filter(|field| !is_harmless(field.as_bytes())).cloned().collect();
+    headers.remove(header::CONNECTION);
+    for field in naming {
+        remove_named(headers, &field);
     }
-    headers.remove(header::PROXY_AUTHENTICATE);
-    headers.remove(header::PROXY_AUTHORIZATION);
+}
+
+/// A word of `Connection` that names no field.
+fn is_harmless(word: &[u8]) -> bool {
+    word.is_empty() || word.eq_ignore_ascii_case(b"keep-alive") || word.eq_ignore_ascii_case(b"close")
+}
+
+fn is_hop_by_hop(name: &str) -> bool {
+    matches!(
+        name,
+        "connection"
+            | "keep-alive"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "proxy-connection"
+            | "te"
+            | "transfer-encoding"
+            | "upgrade"
+    )
 }
 
 fn remove_named(headers: &mut HeaderMap, connection: &HeaderValue) {
     let Ok(text) = connection.to_str() else { return };
     for name in text.split(',').map(str::trim) {
-        let harmless = name.is_empty() || name.eq_ignore_ascii_case("keep-alive") || name.eq_ignore_ascii_case("close");
         // What frames or addresses the message is not the client's to take away.
         let ours = ["host", "content-length", "x-forwarded-for"].iter().any(|kept| name.eq_ignore_ascii_case(kept));
-        if !harmless && !ours {
+        if !is_harmless(name.as_bytes()) && !ours {
             headers.remove(name);
         }
     }
@@ -97,15 +119,19 @@ fn drop_claims(headers: &mut HeaderMap) {
 /// All of `X-Forwarded-*`, for endpoints believe more of them than we make, and `X-Forwarded_For` and its kin: CGI and
 /// WSGI cannot tell underscores from hyphens. `X-Request-Id` is not claimed but replaced.
 fn is_claim(name: &str) -> bool {
-    match name {
-        "forwarded" | "x-real-ip" => true,
-        _ if name.starts_with("x-forwarded-") => true,
-        _ if !name.contains('_') => false,
-        _ => {
-            let dashed = name.replace('_', "-");
-            dashed.starts_with("x-forwarded-") || matches!(dashed.as_str(), "x-real-ip" | "x-request-id")
-        }
+    match name.as_bytes() {
+        [b'f', ..] => name == "forwarded",
+        [b'x', ..] => name == "x-real-ip" || name.starts_with("x-forwarded-") || is_disguised_claim(name),
+        _ => false,
     }
+}
+
+fn is_disguised_claim(name: &str) -> bool {
+    if !name.contains('_') {
+        return false;
+    }
+    let dashed = name.replace('_', "-");
+    dashed.starts_with("x-forwarded-") || matches!(dashed.as_str(), "x-real-ip" | "x-request-id")
 }
 
 /// HTTP/2 may split cookies into several fields; HTTP/1 endpoints want one (RFC 9113 section 8.2.3).
@@ -123,13 +149,17 @@ fn join_cookies(headers: &mut HeaderMap) {
 fn rebuild_forwarded(headers: &mut HeaderMap, context: &RequestContext, downstream: &Downstream) {
     let host = headers.get(header::HOST).cloned();
     headers.insert(REAL_IP, real_ip(context, downstream));
-    append(headers, FORWARDED_FOR, &downstream.peer_ip);
-    append(headers, header::FORWARDED, &forwarded_element(context, host.as_ref()));
-    headers.entry(FORWARDED_PROTO).or_insert(HeaderValue::from_static(if context.secure { "https" } else { "http" }));
+    append(headers, FORWARDED_FOR, downstream.peer_ip.clone());
+    append(headers, header::FORWARDED, forwarded_element(context, downstream, host.as_ref()));
+    headers.entry(FORWARDED_PROTO).or_insert(HeaderValue::from_static(proto(context)));
     headers.entry(FORWARDED_PORT).or_insert_with(|| downstream.local_port.clone());
     if let Some(host) = host {
         headers.entry(FORWARDED_HOST).or_insert(host);
     }
+}
+
+fn proto(context: &RequestContext) -> &'static str {
+    if context.secure { "https" } else { "http" }
 }
 
 fn real_ip(context: &RequestContext, downstream: &Downstream) -> HeaderValue {
@@ -145,33 +175,31 @@ pub fn address_value(address: IpAddr) -> HeaderValue {
 }
 
 /// Adds to the list in the first field of this name, as a proxy does (RFC 9110 section 5.3 allows joining).
-fn append(headers: &mut HeaderMap, name: HeaderName, element: &HeaderValue) {
-    let fields = headers.get_all(&name);
-    let mut list = fields.iter().map(HeaderValue::as_bytes).collect::<Vec<_>>();
-    if list.is_empty() {
-        headers.insert(name, element.clone());
-        return;
-    }
-    list.push(element.as_bytes());
-    let joined = list.join(&b", "[..]);
-    if let Ok(value) = HeaderValue::from_bytes(&joined) {
-        headers.insert(name, value);
+fn append(headers: &mut HeaderMap, name: HeaderName, element: HeaderValue) {
+    match headers.entry(name) {
+        header::Entry::Vacant(place) => drop(place.insert(element)),
+        header::Entry::Occupied(mut fields) => {
+            let list = fields.iter().chain([&element]).map(HeaderValue::as_bytes).collect::<Vec<_>>();
+            if let Ok(joined) = HeaderValue::from_bytes(&list.join(&b", "[..])) {
+                fields.insert(joined);
+            }
+        }
     }
 }
 
 /// One element of RFC 7239's `Forwarded`.
-fn forwarded_element(context: &RequestContext, host: Option<&HeaderValue>) -> HeaderValue {
-    let mut text = String::with_capacity(64);
-    let proto = if context.secure { "https" } else { "http" };
-    let written = match context.peer.ip().to_canonical() {
-        IpAddr::V4(address) => write!(text, "for={address};proto={proto}"),
-        IpAddr::V6(address) => write!(text, "for=\"[{address}]\";proto={proto}"),
-    };
-    debug_assert!(written.is_ok(), "writing to a String cannot fail");
-    if let Some(host) = host.and_then(|host| host.to_str().ok()).filter(|host| !host.contains(['"', '\\'])) {
-        text.push_str(";host=\"");
-        text.push_str(host);
-        text.push('"');
-    }
-    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("for=unknown"))
+fn forwarded_element(context: &RequestContext, downstream: &Downstream, host: Option<&HeaderValue>) -> HeaderValue {
+    let [open, close]: [&[u8]; 2] =
+        if context.peer.ip().to_canonical().is_ipv6() { [b"\"[", b"]\""] } else { [b""; 2] };
+    let host = host.map(HeaderValue::as_bytes).filter(|host| host.iter().all(|byte| may_be_quoted(*byte)));
+    let [name, host, end]: [&[u8]; 3] = host.map_or([b""; 3], |host| [b";host=\"", host, b"\""]);
+    let (peer, proto) = (downstream.peer_ip.as_bytes(), proto(context).as_bytes());
+    let text = [b"for=", open, peer, close, b";proto=", proto, name, host, end].concat();
+    // Not copied once more: the vector is exactly as long as it has to be.
+    HeaderValue::from_maybe_shared(Bytes::from(text)).unwrap_or_else(|_| HeaderValue::from_static("for=unknown"))
+}
+
+/// What needs no backslash in a quoted string (RFC 9110 section 5.6.4).
+fn may_be_quoted(byte: u8) -> bool {
+    matches!(byte, b'\t' | b' '..=b'~') && !matches!(byte, b'"' | b'\\')
 }
