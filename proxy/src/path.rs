@@ -46,7 +46,8 @@ pub fn normalise(path: &str) -> Result<Cow<'_, str>, PathError> {
         _ => {}
     }
     let spelled = respell(path)?;
-    if !spelled.contains('.') {
+    // A dot segment, hidden or not, begins after a slash or an escape.
+    if !spelled.contains('.') || !spelled.contains("/.") && !spelled.contains('%') {
         return Ok(spelled);
     }
     if spelled.contains(['%', ';']) && spelled.split('/').any(hides_dots) {
