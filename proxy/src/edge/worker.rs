@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 
 use super::gate::Gate;
 use super::{Shared, connection};
+use crate::telemetry::shards;
 use crate::upstream::pool;
 
 /// A thread with its runtime.
@@ -38,6 +39,7 @@ impl Worker {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let run = move || {
             pool::use_shard(index);
+            shards::use_shard(index);
             runtime.block_on(serve(openings, shared));
         };
         let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(run)?;

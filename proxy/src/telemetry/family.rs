@@ -7,12 +7,18 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
-use prometheus::core::{Collector, Desc, Metric};
+use prometheus::core::{Collector, Desc, Describer, GenericCounter, GenericGauge, Metric};
 use prometheus::proto::{MetricFamily, MetricType};
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntGauge, Opts};
+use prometheus::{IntGauge, Opts};
 
-/// Upper bounds of every duration histogram, in seconds. 0.3 and 1.2 are exact, for Apdex with T = 0.3 s.
-pub const BUCKETS: [f64; 14] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.3, 0.5, 1.0, 1.2, 2.5, 5.0, 10.0];
+use super::histogram::Histogram;
+use super::shards::{Level, Sum};
+
+/// Counts what happens, often on several workers at once.
+pub type Counter = GenericCounter<Sum>;
+
+/// Counts what is there now, changed often and on several workers at once.
+pub type Presence = GenericGauge<Level>;
 
 /// What is said of a metric name, here and in `docs/metrics.md`.
 #[derive(Debug)]
@@ -40,11 +46,23 @@ pub(super) trait Cell: Metric + Clone + 'static {
 /// Every definition is a constant that a test encodes, so no name or label can turn out invalid later.
 const VALID: &str = "metric definitions are constants with valid names";
 
-impl Cell for IntCounter {
+fn options(definition: &Definition, labels: HashMap<String, String>) -> Opts {
+    Opts::new(definition.name, definition.meaning).const_labels(labels)
+}
+
+impl Cell for Counter {
     const KIND: &'static str = "counter";
     const TYPE: MetricType = MetricType::COUNTER;
-    fn new(definition: &Definition, labels: HashMap<String, String>) -> IntCounter {
-        IntCounter::with_opts(Opts::new(definition.name, definition.meaning).const_labels(labels)).expect(VALID)
+    fn new(definition: &Definition, labels: HashMap<String, String>) -> Counter {
+        Counter::with_opts(options(definition, labels)).expect(VALID)
+    }
+}
+
+impl Cell for Presence {
+    const KIND: &'static str = "gauge";
+    const TYPE: MetricType = MetricType::GAUGE;
+    fn new(definition: &Definition, labels: HashMap<String, String>) -> Presence {
+        Presence::with_opts(options(definition, labels)).expect(VALID)
     }
 }
 
@@ -52,7 +70,7 @@ impl Cell for IntGauge {
     const KIND: &'static str = "gauge";
     const TYPE: MetricType = MetricType::GAUGE;
     fn new(definition: &Definition, labels: HashMap<String, String>) -> IntGauge {
-        IntGauge::with_opts(Opts::new(definition.name, definition.meaning).const_labels(labels)).expect(VALID)
+        IntGauge::with_opts(options(definition, labels)).expect(VALID)
     }
 }
 
@@ -60,8 +78,7 @@ impl Cell for Histogram {
     const KIND: &'static str = "histogram";
     const TYPE: MetricType = MetricType::HISTOGRAM;
     fn new(definition: &Definition, labels: HashMap<String, String>) -> Histogram {
-        let options = HistogramOpts::new(definition.name, definition.meaning).const_labels(labels);
-        Histogram::with_opts(options.buckets(BUCKETS.to_vec())).expect(VALID)
+        Histogram::new(options(definition, labels).describe().expect(VALID).const_label_pairs)
     }
 }
 
@@ -140,16 +157,16 @@ impl Series {
 
 /// Counters that differ in their last label, a token of a small closed list. Reading is lock-free.
 pub(super) struct Tokens {
-    family: Family<IntCounter>,
+    family: Family<Counter>,
     series: Arc<Series>,
     base: Vec<String>,
     /// Filled from the front, never changed after: more room than any closed list in use needs.
-    slots: [OnceLock<(&'static str, IntCounter)>; 32],
-    other: OnceLock<IntCounter>,
+    slots: [OnceLock<(&'static str, Counter)>; 32],
+    other: OnceLock<Counter>,
 }
 
 impl Tokens {
-    pub(super) fn new(family: &Family<IntCounter>, series: &Arc<Series>, base: &[&str]) -> Tokens {
+    pub(super) fn new(family: &Family<Counter>, series: &Arc<Series>, base: &[&str]) -> Tokens {
         Tokens {
             family: family.clone(),
             series: Arc::clone(series),
@@ -160,7 +177,7 @@ impl Tokens {
     }
 
     /// The counter of a token; `other` once there are more tokens than slots, so that labels stay bounded.
-    pub(super) fn get(&self, token: &'static str) -> &IntCounter {
+    pub(super) fn get(&self, token: &'static str) -> &Counter {
         for slot in &self.slots {
             let (known, cell) = slot.get_or_init(|| (token, self.own(token)));
             if *known == token {
@@ -170,7 +187,7 @@ impl Tokens {
         self.other.get_or_init(|| self.own("other"))
     }
 
-    fn own(&self, token: &str) -> IntCounter {
+    fn own(&self, token: &str) -> Counter {
         let mut values: Vec<&str> = self.base.iter().map(String::as_str).collect();
         values.push(token);
         self.series.own(&self.family, &values)

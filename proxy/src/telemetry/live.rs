@@ -67,16 +67,14 @@ impl<T> Drop for Lease<T> {
 
 #[cfg(test)]
 mod tests {
-    use prometheus::IntCounter;
-
     use super::*;
-    use crate::telemetry::family::{Definition, Family};
+    use crate::telemetry::family::{Counter, Definition, Family};
 
     static SEEN: Definition = Definition { name: "seen_total", kind: "counter", labels: &["name"], meaning: "Test." };
 
     /// Fields go in this order: what `last` does happens between the end of the handle and that of its lease.
     struct Handle {
-        seen: IntCounter,
+        seen: Counter,
         last: Last,
         _lease: Lease<Handle>,
     }
@@ -92,7 +90,7 @@ mod tests {
         }
     }
 
-    fn handle(live: &Arc<Live<Handle>>, family: &Family<IntCounter>) -> Arc<Handle> {
+    fn handle(live: &Arc<Live<Handle>>, family: &Family<Counter>) -> Arc<Handle> {
         live.get(&["a"], |lease| Handle {
             seen: lease.series.own(family, &["a"]),
             last: Last::default(),
@@ -100,7 +98,7 @@ mod tests {
         })
     }
 
-    fn series(family: &Family<IntCounter>) -> usize {
+    fn series(family: &Family<Counter>) -> usize {
         prometheus::core::Collector::collect(family)[0].get_metric().len()
     }
 

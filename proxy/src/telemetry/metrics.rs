@@ -10,10 +10,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::Method;
 use prometheus::core::Collector;
-use prometheus::{Histogram, IntCounter, IntGauge, Registry, TextEncoder};
+use prometheus::{IntGauge, Registry, TextEncoder};
 
-pub use super::family::{BUCKETS, Definition};
 use super::family::{Cell, Family, Series, Tokens};
+pub use super::family::{Counter, Definition, Presence};
+pub use super::histogram::{BUCKETS, Histogram};
 use super::live::{Lease, Live};
 
 /// The media type of [`Metrics::encode`].
@@ -45,39 +46,39 @@ families! {
     build_info: IntGauge = "waypost_build_info" ["version"] "Always 1; the label is the version of the binary.";
 
     connections_open: IntGauge = "waypost_connections_open" ["listener"] "Client connections now open.";
-    connections: IntCounter = "waypost_connections_total" ["listener"] "Client connections accepted.";
-    connections_refused: IntCounter = "waypost_connections_refused_total" ["listener", "reason"]
+    connections: Counter = "waypost_connections_total" ["listener"] "Client connections accepted.";
+    connections_refused: Counter = "waypost_connections_refused_total" ["listener", "reason"]
         "Client connections closed by Waypost before or amid a request head, by reason.";
-    connection_received: IntCounter = "waypost_connection_received_bytes_total" ["listener"]
+    connection_received: Counter = "waypost_connection_received_bytes_total" ["listener"]
         "Bytes read from client sockets, heads and TLS included.";
-    connection_sent: IntCounter = "waypost_connection_sent_bytes_total" ["listener"]
+    connection_sent: Counter = "waypost_connection_sent_bytes_total" ["listener"]
         "Bytes written to client sockets, heads and TLS included.";
     handshakes: Histogram = "waypost_tls_handshake_duration_seconds" ["listener"] "Time of completed TLS handshakes.";
     certificate_not_after: IntGauge = "waypost_certificate_not_after_timestamp_seconds" ["listener", "subject", "serial"]
         "End of validity of a certificate in use, Unix time.";
 
-    requests: IntCounter = "waypost_requests_total" ["listener", "route", "service", "method", "status"]
+    requests: Counter = "waypost_requests_total" ["listener", "route", "service", "method", "status"]
         "Requests answered. An empty route or service means none was found; status 499 means the client left first.";
     request_duration: Histogram = "waypost_request_duration_seconds" ["listener", "route", "service"]
         "From the complete request head to the last byte of the response; without upgraded connections.";
-    requests_in_flight: IntGauge = "waypost_requests_in_flight" ["listener", "route", "service"]
+    requests_in_flight: Presence = "waypost_requests_in_flight" ["listener", "route", "service"]
         "Requests now being served, upgraded connections included.";
-    request_bytes: IntCounter = "waypost_request_body_bytes_total" ["listener", "route", "service"]
+    request_bytes: Counter = "waypost_request_body_bytes_total" ["listener", "route", "service"]
         "Bytes of request bodies, and from the client on upgraded connections.";
-    response_bytes: IntCounter = "waypost_response_body_bytes_total" ["listener", "route", "service"]
+    response_bytes: Counter = "waypost_response_body_bytes_total" ["listener", "route", "service"]
         "Bytes of response bodies, and to the client on upgraded connections.";
-    upgrades: IntCounter = "waypost_upgrades_total" ["listener", "route", "service"]
+    upgrades: Counter = "waypost_upgrades_total" ["listener", "route", "service"]
         "Upgraded connections (WebSockets) that have ended.";
-    replies: IntCounter = "waypost_replies_total" ["listener", "route", "service", "reason"]
+    replies: Counter = "waypost_replies_total" ["listener", "route", "service", "reason"]
         "Responses that Waypost made itself, by reason token.";
 
     services_available: IntGauge = "waypost_service_endpoints_available" ["service"]
         "Endpoints that may get new requests.";
-    retries: IntCounter = "waypost_retries_total" ["service", "reason"]
+    retries: Counter = "waypost_retries_total" ["service", "reason"]
         "Further attempts, by the outcome that made them necessary.";
-    retry_budget: IntCounter = "waypost_retry_budget_exhausted_total" ["service"]
+    retry_budget: Counter = "waypost_retry_budget_exhausted_total" ["service"]
         "Retries left out because the service's budget was used up.";
-    sticky: IntCounter = "waypost_sticky_total" ["service", "outcome"]
+    sticky: Counter = "waypost_sticky_total" ["service", "outcome"]
         "Answers of services with sticky clients: pinned, repinned or new (no valid pin came).";
 
     endpoint_up: IntGauge = "waypost_endpoint_up" ["service", "endpoint"]
@@ -86,33 +87,33 @@ families! {
         "1 for the present state of health: checking, up or down; 0 for the others.";
     endpoint_draining: IntGauge = "waypost_endpoint_draining" ["service", "endpoint"]
         "1 while the endpoint gets only its pinned clients, else 0.";
-    health_transitions: IntCounter = "waypost_health_transitions_total" ["service", "endpoint", "state"]
+    health_transitions: Counter = "waypost_health_transitions_total" ["service", "endpoint", "state"]
         "Changes of health, by the new state.";
-    probes: IntCounter = "waypost_probes_total" ["service", "endpoint", "result"] "Health probes, by result.";
-    endpoint_in_flight: IntGauge = "waypost_endpoint_requests_in_flight" ["service", "endpoint"]
+    probes: Counter = "waypost_probes_total" ["service", "endpoint", "result"] "Health probes, by result.";
+    endpoint_in_flight: Presence = "waypost_endpoint_requests_in_flight" ["service", "endpoint"]
         "Requests that the endpoint is working on.";
-    attempts: IntCounter = "waypost_attempts_total" ["service", "endpoint", "outcome"]
+    attempts: Counter = "waypost_attempts_total" ["service", "endpoint", "outcome"]
         "Attempts to have a request answered, by outcome.";
     attempt_duration: Histogram = "waypost_attempt_duration_seconds" ["service", "endpoint"]
         "From the choice of the endpoint to its response head, or to the failure.";
     endpoint_connections: IntGauge = "waypost_endpoint_connections_open" ["service", "endpoint"]
         "Connections to the endpoint, idle ones included.";
-    connections_created: IntCounter = "waypost_endpoint_connections_created_total" ["service", "endpoint"]
+    connections_created: Counter = "waypost_endpoint_connections_created_total" ["service", "endpoint"]
         "Connections made to the endpoint.";
-    connections_reused: IntCounter = "waypost_endpoint_connections_reused_total" ["service", "endpoint"]
+    connections_reused: Counter = "waypost_endpoint_connections_reused_total" ["service", "endpoint"]
         "Requests sent over a connection that had carried one before.";
 
-    reloads: IntCounter = "waypost_reloads_total" ["result"] "Reloads: applied, unchanged or refused.";
+    reloads: Counter = "waypost_reloads_total" ["result"] "Reloads: applied, unchanged or refused.";
     config_generation: IntGauge = "waypost_config_generation" [] "Number of the generation that is serving.";
     config_success: IntGauge = "waypost_config_last_reload_success" []
         "1 if the last reload was not refused, else 0.";
     config_timestamp: IntGauge = "waypost_config_last_reload_timestamp_seconds" []
         "Unix time of the last reload that was not refused.";
 
-    access_log_lines: IntCounter = "waypost_access_log_lines_total" [] "Access-log lines written.";
-    access_log_dropped: IntCounter = "waypost_access_log_dropped_total" []
+    access_log_lines: Counter = "waypost_access_log_lines_total" [] "Access-log lines written.";
+    access_log_dropped: Counter = "waypost_access_log_dropped_total" []
         "Access-log lines lost because the writer could not keep up.";
-    access_log_errors: IntCounter = "waypost_access_log_write_errors_total" []
+    access_log_errors: Counter = "waypost_access_log_write_errors_total" []
         "Failed writes or opens of the access log; they are tried again.";
 }
 
@@ -133,11 +134,11 @@ pub struct Metrics {
     /// Number of the generation that is serving.
     pub config_generation: IntGauge,
     /// Access-log lines written.
-    pub access_log_lines: IntCounter,
+    pub access_log_lines: Counter,
     /// Access-log lines lost because the writer could not keep up.
-    pub access_log_dropped: IntCounter,
+    pub access_log_dropped: Counter,
     /// Failed writes or opens of the access log.
-    pub access_log_errors: IntCounter,
+    pub access_log_errors: Counter,
 }
 
 impl Metrics {
@@ -238,11 +239,11 @@ pub struct ListenerMetrics {
     /// Client connections now open.
     pub connections_open: IntGauge,
     /// Client connections accepted.
-    pub connections: IntCounter,
+    pub connections: Counter,
     /// Bytes read from client sockets.
-    pub bytes_received: IntCounter,
+    pub bytes_received: Counter,
     /// Bytes written to client sockets.
-    pub bytes_sent: IntCounter,
+    pub bytes_sent: Counter,
     /// Seconds of completed TLS handshakes.
     pub tls_handshake: Histogram,
     refused: Tokens,
@@ -279,11 +280,11 @@ pub struct CertificateMetrics {
 /// What a route counts, per listener and service.
 pub struct RouteMetrics {
     /// Requests now being served.
-    pub in_flight: IntGauge,
-    request_bytes: IntCounter,
-    response_bytes: IntCounter,
+    pub in_flight: Presence,
+    request_bytes: Counter,
+    response_bytes: Counter,
     duration: Histogram,
-    upgrades: IntCounter,
+    upgrades: Counter,
     replies: Tokens,
     requests: Requests,
     _lease: Lease<RouteMetrics>,
@@ -357,26 +358,26 @@ const STATUSES: usize = 501;
 
 /// Request counters by method and status, resolved when first needed. Reading is lock-free.
 struct Requests {
-    family: Family<IntCounter>,
+    family: Family<Counter>,
     series: Arc<Series>,
     labels: [String; 3],
     /// Two steps, because 8 KiB for each method in use is little and 80 KiB for each route is not.
-    methods: [OnceLock<Box<[OnceLock<IntCounter>]>>; METHODS.len()],
+    methods: [OnceLock<Box<[OnceLock<Counter>]>>; METHODS.len()],
 }
 
 impl Requests {
-    fn new(family: Family<IntCounter>, series: Arc<Series>, labels: [String; 3]) -> Requests {
+    fn new(family: Family<Counter>, series: Arc<Series>, labels: [String; 3]) -> Requests {
         Requests { family, series, labels, methods: [const { OnceLock::new() }; METHODS.len()] }
     }
 
-    fn get(&self, method: &Method, status: u16) -> &IntCounter {
+    fn get(&self, method: &Method, status: u16) -> &Counter {
         let method = method_index(method);
         let slot = status_index(status);
         let statuses = self.methods[method].get_or_init(|| (0..STATUSES).map(|_| OnceLock::new()).collect());
         statuses[slot].get_or_init(|| self.own(METHODS[method], slot))
     }
 
-    fn own(&self, method: &str, slot: usize) -> IntCounter {
+    fn own(&self, method: &str, slot: usize) -> Counter {
         let [listener, route, service] = &self.labels;
         let status = if slot < STATUSES - 1 { (slot + 100).to_string() } else { "other".to_owned() };
         self.series.own(&self.family, &[listener, route, service, method, &status])
@@ -396,7 +397,7 @@ pub struct ServiceMetrics {
     /// Endpoints that may get new requests.
     pub endpoints_available: IntGauge,
     /// Retries left out because the budget was used up.
-    pub retry_budget_exhausted: IntCounter,
+    pub retry_budget_exhausted: Counter,
     retries: Tokens,
     sticky: Tokens,
     _lease: Lease<ServiceMetrics>,
@@ -455,13 +456,13 @@ impl Health {
 /// What an endpoint counts.
 pub struct EndpointMetrics {
     /// Requests that the endpoint is working on.
-    pub in_flight: IntGauge,
+    pub in_flight: Presence,
     /// Connections to the endpoint, idle ones included.
     pub connections: IntGauge,
     /// Connections made to the endpoint.
-    pub connections_created: IntCounter,
+    pub connections_created: Counter,
     /// Requests sent over a connection that had carried one before.
-    pub connections_reused: IntCounter,
+    pub connections_reused: Counter,
     /// 1 while the endpoint gets only its pinned clients.
     pub draining: IntGauge,
     up: IntGauge,

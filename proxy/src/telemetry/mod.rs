@@ -5,7 +5,9 @@
 pub mod access_log;
 pub mod logging;
 pub mod metrics;
+pub mod shards;
 pub mod timestamp;
 
 mod family;
+mod histogram;
 mod live;

@@ -7,9 +7,9 @@ use std::mem;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
-use prometheus::IntCounter;
 
 use super::Record;
+use crate::telemetry::metrics::Counter;
 
 /// How long the writer lets a batch grow. A line is in the file at most this and one write later.
 const LINGER: Duration = Duration::from_millis(50);
@@ -27,7 +27,7 @@ pub(super) struct Queue {
     /// The writer is gone.
     gone: Condvar,
     capacity: usize,
-    dropped: IntCounter,
+    dropped: Counter,
 }
 
 #[derive(Default)]
@@ -65,7 +65,7 @@ pub(super) enum Turn {
 }
 
 impl Queue {
-    pub(super) fn new(capacity: usize, dropped: IntCounter) -> Queue {
+    pub(super) fn new(capacity: usize, dropped: Counter) -> Queue {
         Queue { state: Mutex::default(), work: Condvar::new(), gone: Condvar::new(), capacity, dropped }
     }
 

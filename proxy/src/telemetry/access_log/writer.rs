@@ -9,12 +9,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 
-use prometheus::IntCounter;
 use waypost_config::telemetry::{AccessLogFormat, AccessLogPath};
 
 use super::line;
 use super::queue::{Queue, Turn, Want};
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{Counter, Metrics};
 
 /// Where lines go.
 pub(super) struct Target {
@@ -47,9 +46,9 @@ pub(super) struct Writer {
     /// Lines that end in `pending`.
     lines: u64,
     failing: bool,
-    written: IntCounter,
-    dropped: IntCounter,
-    errors: IntCounter,
+    written: Counter,
+    dropped: Counter,
+    errors: Counter,
 }
 
 impl Writer {
