@@ -57,7 +57,7 @@ impl<'a> Failover<'a> {
 
     /// The response of the first endpoint that gave one worth passing on.
     pub async fn run(mut self, exchange: &mut Exchange) -> Result<Response<Incoming>, Cause> {
-        self.service.deposit();
+        self.service.deposit(exchange.context.started);
         let mut last = Cause::NoEndpoint;
         for number in 1.. {
             let Some(picked) = self.service.pick(self.affinity, self.key, &self.tried) else { break };

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::sync::Arc;
+use std::time::Instant;
 
 use criterion::Criterion;
 use waypost::upstream::balancer::{self, Slot};
@@ -29,12 +30,13 @@ pub(super) fn bench(criterion: &mut Criterion) {
             });
         }
     }
+    let now = Instant::now();
     for count in [3, 1_000] {
         let snapshot = fixture::snapshot(&fixture::endpoints(count));
         let service = &snapshot.services["app"];
         group.bench_function(format!("admission, pick, deposit; {count} endpoints"), |bencher| {
             bencher.iter(|| {
-                service.deposit();
+                service.deposit(now);
                 (service.admit(), service.pick(&Affinity::None, 0, &[]))
             });
         });
@@ -42,7 +44,7 @@ pub(super) fn bench(criterion: &mut Criterion) {
     let snapshot = fixture::snapshot(&fixture::endpoints(3));
     let service = &snapshot.services["app"];
     threads::bench(&mut group, "admission, pick, deposit", |_| {
-        service.deposit();
+        service.deposit(now);
         drop((service.admit(), service.pick(&Affinity::None, 0, &[])));
     });
 }

@@ -47,10 +47,6 @@ pub struct Live {
     pub metrics: Arc<EndpointMetrics>,
 }
 
-/// A request in flight at an endpoint.
-#[derive(Debug)]
-pub struct InFlight(Arc<Live>);
-
 impl Endpoint {
     /// Takes no new clients, by the file or by an operator.
     pub fn is_draining(&self) -> bool {
@@ -79,23 +75,21 @@ impl Endpoint {
         self.live.metrics.draining.set(i64::from(self.is_draining()));
     }
 
-    /// Counts a request in until the guard is dropped.
-    pub fn enter(&self) -> InFlight {
+    /// Counts a request in. Exactly one [`leave`](Endpoint::leave) must follow.
+    pub fn enter(&self) {
         // The count informs choices and metrics; no memory is published through it.
         self.live.load.fetch_add(1, Ordering::Relaxed);
         self.live.metrics.in_flight.inc();
-        InFlight(Arc::clone(&self.live))
+    }
+
+    /// Counts a request out.
+    pub fn leave(&self) {
+        self.live.load.fetch_sub(1, Ordering::Relaxed);
+        self.live.metrics.in_flight.dec();
     }
 
     /// An attempt failed in a way that a probe should look into now.
     pub fn suspect(&self) {
         self.live.suspect.notify_one();
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.load.fetch_sub(1, Ordering::Relaxed);
-        self.0.metrics.in_flight.dec();
     }
 }

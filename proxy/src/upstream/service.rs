@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use waypost_config::service as config;
 
 use super::balancer::{self, Balancer, Position, Slot};
-use super::endpoint::{Endpoint, InFlight};
+use super::endpoint::Endpoint;
 use super::hash_key;
 use super::health::State;
 use super::retry::Failed;
@@ -63,7 +63,7 @@ pub struct Live {
     pub since: Instant,
     /// Pins by client address.
     pub client_pins: Option<Arc<ClientIpPins>>,
-    /// Requests in flight over all endpoints.
+    /// Requests in flight over all endpoints, of those that came while there was a `max_in_flight`.
     pub in_flight: Arc<AtomicUsize>,
     /// Its figures.
     pub metrics: Arc<ServiceMetrics>,
@@ -116,18 +116,16 @@ impl Affinity {
     }
 }
 
-/// The endpoint for one attempt, with the request counted in.
+/// The endpoint for one attempt. The request is counted in until this is dropped, when the exchange is over.
 #[derive(Debug)]
 pub struct Picked {
     /// Where to go.
     pub endpoint: Arc<Endpoint>,
-    /// Held until the exchange is over.
-    pub in_flight: InFlight,
 }
 
-/// A request counted against the service's `max_in_flight`.
+/// A request that may go on; counted, if the service has a `max_in_flight`.
 #[derive(Debug)]
-pub struct Admission(Arc<Live>);
+pub struct Admission(Option<Arc<Live>>);
 
 impl Service {
     /// A service made of these parts.
@@ -169,15 +167,16 @@ impl Service {
 
     /// Counts a request in, unless `max_in_flight` are there already.
     pub fn admit(&self) -> Option<Admission> {
+        // Without a limit there is no count that all workers would have to change.
+        let Some(max) = self.config.max_in_flight else { return Some(Admission(None)) };
         let before = self.live.in_flight.fetch_add(1, Ordering::Relaxed);
-        let admission = Admission(Arc::clone(&self.live));
-        let full = self.config.max_in_flight.is_some_and(|max| before >= max);
-        if full { None } else { Some(admission) }
+        let admission = Admission(Some(Arc::clone(&self.live)));
+        (before < max).then_some(admission)
     }
 
-    /// Counts a request towards what retries may follow.
-    pub fn deposit(&self) {
-        self.live.budget.deposit(self.live.since.elapsed());
+    /// Counts a request, which began at `now`, towards what retries may follow.
+    pub fn deposit(&self, now: Instant) {
+        self.live.budget.deposit(now.saturating_duration_since(self.live.since));
     }
 
     /// Whether the budget has room for one more retry. What was not sent has burdened nobody and costs nothing.
@@ -221,7 +220,8 @@ impl Service {
             Some(endpoint) => endpoint,
             None => available.0.iter().find_map(|tier| tier.pick(key, tried))?,
         };
-        Some(Picked { endpoint: Arc::clone(endpoint), in_flight: endpoint.enter() })
+        endpoint.enter();
+        Some(Picked { endpoint: Arc::clone(endpoint) })
     }
 
     /// Whether another attempt would find an endpoint.
@@ -266,10 +266,18 @@ impl Service {
     }
 }
 
+impl Drop for Picked {
+    fn drop(&mut self) {
+        self.endpoint.leave();
+    }
+}
+
 impl Drop for Admission {
     fn drop(&mut self) {
-        // A count for a limit; publishes nothing.
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+        if let Some(live) = &self.0 {
+            // A count for a limit; publishes nothing.
+            live.in_flight.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 
