@@ -2,9 +2,10 @@
 //!
 //! Owns the client's identity: address, scheme and request id, found through trusted proxies. Never changes a head.
 
+use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use http::{HeaderMap, HeaderValue, request};
 use uuid::Uuid;
@@ -17,6 +18,8 @@ use crate::downstream::Downstream;
 pub struct RequestContext {
     /// When the head was complete.
     pub started: Instant,
+    /// The same moment by the clock on the wall.
+    pub time: SystemTime,
     /// Name of the listener it came in on.
     pub listener: Arc<str>,
     /// The socket's other end (after PROXY protocol).
@@ -40,15 +43,17 @@ impl RequestContext {
         let trusted = believed.iter().any(|network| network.contains(peer));
         let headers = &head.headers;
         let over_tls = downstream.tls.is_some();
+        let time = SystemTime::now();
         RequestContext {
             started: Instant::now(),
+            time,
             listener: Arc::clone(&downstream.listener),
             peer: downstream.peer,
             trusted,
             client_ip: if trusted { client_behind(headers, peer, believed) } else { peer },
             secure: if trusted { is_https(headers).unwrap_or(over_tls) } else { over_tls },
             host: without_port(host).to_ascii_lowercase(),
-            request_id: request_id(headers, trusted),
+            request_id: request_id(headers, trusted, time),
         }
     }
 }
@@ -88,18 +93,33 @@ fn without_port(host: &str) -> &str {
     }
 }
 
-/// A trusted peer's own, or a new UUID (version 7, RFC 9562: it sorts by time).
-fn request_id(headers: &HeaderMap, trusted: bool) -> HeaderValue {
+/// A trusted peer's own, or a new one.
+fn request_id(headers: &HeaderMap, trusted: bool, time: SystemTime) -> HeaderValue {
     let theirs = if trusted { headers.get("x-request-id") } else { None };
-    theirs.filter(|id| !id.is_empty() && id.len() <= 128).cloned().unwrap_or_else(|| {
-        let mut buffer = Uuid::encode_buffer();
-        let text = Uuid::now_v7().hyphenated().encode_lower(&mut buffer);
-        HeaderValue::from_str(text).expect("a UUID is hexadecimal digits and hyphens")
-    })
+    theirs.filter(|id| !id.is_empty() && id.len() <= 128).cloned().unwrap_or_else(|| new_request_id(time))
+}
+
+thread_local! {
+    /// Seeded by the system, once for each thread. An id has to be unique, not secret.
+    static RANDOM: RefCell<fastrand::Rng> = RefCell::new(fastrand::Rng::with_seed(Uuid::new_v4().as_u64_pair().1));
+}
+
+/// A UUID of version 7 (RFC 9562): it sorts by time. Made without the counter that the crate's own have in common, for
+/// workers would wait for each other there.
+fn new_request_id(time: SystemTime) -> HeaderValue {
+    let since_epoch = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let millis = u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX);
+    let [random @ .., _, _, _, _, _, _] = RANDOM.with_borrow_mut(|rng| rng.u128(..)).to_ne_bytes();
+    let id = uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid();
+    let mut buffer = Uuid::encode_buffer();
+    HeaderValue::from_str(id.hyphenated().encode_lower(&mut buffer)).expect("a UUID is hexadecimal digits and hyphens")
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+    use std::time::Duration;
+
     use super::*;
 
     #[track_caller]
@@ -124,6 +144,17 @@ mod tests {
         check("192.0.2.7", &["192.0.2.7:4711, [fd00::1]:80"]);
         check("10.1.1.1", &["192.0.2.7, nonsense, 10.1.1.1"]);
         check("192.0.2.7", &["::ffff:192.0.2.7"]);
+    }
+
+    #[test]
+    fn new_request_ids_are_uuids_of_version_7_that_sort_by_time_and_never_repeat() {
+        let at = |millis| new_request_id(UNIX_EPOCH + Duration::from_millis(millis));
+        let ids: Vec<_> = (0..1000).map(|round| at(1_800_000_000_000 + round / 100)).collect();
+        assert_eq!(ids.iter().collect::<HashSet<_>>().len(), ids.len());
+        assert!(ids.chunks(100).collect::<Vec<_>>().windows(2).all(|pair| pair[0][0] < pair[1][0]));
+        let id: Uuid = ids[0].to_str().unwrap().parse().unwrap();
+        assert_eq!((id.get_version_num(), id.get_variant()), (7, uuid::Variant::RFC4122));
+        assert_eq!(id.get_timestamp().unwrap().to_unix().0, 1_800_000_000);
     }
 
     #[test]

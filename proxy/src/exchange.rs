@@ -5,7 +5,7 @@
 //! may leave at any moment and the future that carries the exchange is dropped with it.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, StatusCode, Version, header, request};
@@ -214,7 +214,7 @@ impl Exchange {
         let attempts = std::mem::take(&mut self.attempts);
         let (route, service) = self.books.route.take().map(|names| (names.route, names.service)).unzip();
         log.record(Record {
-            time: SystemTime::now() - elapsed,
+            time: self.context.time,
             listener: Arc::clone(&self.context.listener),
             route,
             service,

@@ -129,7 +129,7 @@ fn build(config: &Config) -> Result<Box<dyn Middleware>, Problem> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
+    use std::time::{Instant, SystemTime};
 
     use http::{HeaderValue, Request};
     use serde_json::{Value, json};
@@ -141,6 +141,7 @@ mod tests {
         let uri: http::Uri = url.parse().unwrap();
         RequestContext {
             started: Instant::now(),
+            time: SystemTime::now(),
             listener: "web".into(),
             peer: "192.0.2.7:4711".parse().unwrap(),
             trusted: false,
