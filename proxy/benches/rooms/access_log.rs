@@ -1,10 +1,10 @@
-//! `telemetry::access_log`: what a worker pays for a line, by one worker and by two. The writer's work is not in it,
-//! but it runs beside it.
+//! `telemetry::access_log`: what a worker pays for a line, by one worker and by two, while the writer works beside it;
+//! and what ten thousand lines take from their making until they are written.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use criterion::Criterion;
+use criterion::{Criterion, Throughput};
 use http::header::USER_AGENT;
 use http::uri::PathAndQuery;
 use waypost::telemetry::access_log::{AccessLog, Attempt, Record};
@@ -12,6 +12,9 @@ use waypost::telemetry::metrics::Metrics;
 use waypost_config::telemetry::AccessLog as Config;
 
 use crate::{fixture, threads};
+
+/// Fewer than the queue holds, so that each one is written.
+const LINES: u64 = 10_000;
 
 pub(super) fn bench(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("access log");
@@ -50,7 +53,17 @@ pub(super) fn bench(criterion: &mut Criterion) {
     };
     group.bench_function("a record made and dropped", |bencher| bencher.iter(record));
     let metrics = Metrics::new();
-    let config = Config { path: "/dev/null".to_owned().into(), ..Config::default() };
-    let log = AccessLog::open(&config, &metrics).expect("there is a /dev/null");
+    let open = || {
+        let config = Config { path: "/dev/null".to_owned().into(), ..Config::default() };
+        AccessLog::open(&config, &metrics).expect("there is a /dev/null")
+    };
+    let log = open();
     threads::bench(&mut group, "a record handed over", |_| log.record(record()));
+    group.throughput(Throughput::Elements(LINES)).bench_function("lines written", |bencher| {
+        bencher.iter(|| {
+            let log = open();
+            (0..LINES).for_each(|_| log.record(record()));
+            log.close(Duration::from_secs(10));
+        });
+    });
 }

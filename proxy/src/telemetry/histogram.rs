@@ -85,7 +85,9 @@ mod tests {
     #[track_caller]
     fn check(seconds: &[f64], bound: f64, expected: u64) {
         let histogram = Histogram::new(Vec::new());
-        seconds.iter().for_each(|seconds| histogram.observe(*seconds));
+        for seconds in seconds {
+            histogram.observe(*seconds);
+        }
         let shown = histogram.metric();
         let (shown, total) = (shown.get_histogram(), seconds.len() as u64);
         let bucket = shown.get_bucket().iter().find(|bucket| bucket.upper_bound() >= bound);

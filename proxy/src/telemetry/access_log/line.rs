@@ -137,8 +137,21 @@ impl Object<'_> {
     }
 }
 
-/// The inside of a JSON string.
+/// The inside of a JSON string. Most are plain, and to see that at once costs a tenth of looking for what is not.
 fn quote(text: &str, out: &mut Vec<u8>) {
+    // Every byte is asked, without a way out at the first that is special: so several are asked at a time.
+    if text.bytes().fold(true, |plain, byte| plain & is_plain(byte)) {
+        out.extend(text.as_bytes());
+    } else {
+        escape_json(text, out);
+    }
+}
+
+fn is_plain(byte: u8) -> bool {
+    matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\')
+}
+
+fn escape_json(text: &str, out: &mut Vec<u8>) {
     for piece in text.split_inclusive(is_special) {
         match piece.char_indices().next_back() {
             Some((at, last)) if is_special(last) => {
