@@ -6,6 +6,7 @@ mod display;
 
 use std::{
     io::{self, Write},
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
@@ -18,8 +19,8 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 use loadtest::{
     Plan, Report, Scenario,
     compare::{self, Comparison},
-    plan::{Opening, Pace, Protocol, Request, Reuse, Trust},
-    responder,
+    plan::{Handshakes, Opening, Pace, Protocol, Request, Reuse, Trust},
+    relay, responder,
 };
 
 /// Puts an HTTP server under load and says how it stood it.
@@ -51,11 +52,20 @@ enum Command {
     Compare(Compare),
     /// Answers any request with a small fixed response, as cheaply as possible: the upstream of `compare`
     ///
-    /// `/1m` gets a body of 1 MiB, everything else 13 bytes; request bodies are read and dropped.
+    /// `/1m` gets a body of 1 MiB, everything else 13 bytes; request bodies are read and dropped; a WebSocket gets its
+    /// messages back.
     Responder {
         /// Addresses to listen on
         #[arg(required = true, value_name = "ADDRESS")]
-        listen: Vec<std::net::SocketAddr>,
+        listen: Vec<SocketAddr>,
+    },
+    /// Hands bytes on between each client and an upstream, with no HTTP at all: the floor of `compare`
+    Relay {
+        /// Address to listen on
+        listen: SocketAddr,
+        /// Addresses to connect to, in turn
+        #[arg(required = true)]
+        upstream: Vec<SocketAddr>,
     },
 }
 
@@ -85,6 +95,9 @@ struct Run {
     /// Begin requests for so long
     #[arg(long, short, default_value = "10s", value_parser = humantime::parse_duration)]
     duration: Duration,
+    /// Record no latency of requests that are due within this time
+    #[arg(long, default_value = "0s", value_parser = humantime::parse_duration)]
+    warm_up: Duration,
     /// End after so many requests
     #[arg(long, short = 'n')]
     requests: Option<u64>,
@@ -103,9 +116,15 @@ struct Run {
     /// HTTP/2 without TLS
     #[arg(long, conflicts_with = "http2")]
     h2c: bool,
+    /// WebSocket: the body is a message, and the next message from the server its answer
+    #[arg(long, conflicts_with_all = ["http2", "h2c", "no_keepalive"])]
+    websocket: bool,
     /// A connection for every request
     #[arg(long)]
     no_keepalive: bool,
+    /// Take up no TLS session again: every handshake is a full one
+    #[arg(long)]
+    full_handshakes: bool,
     /// Believe any certificate
     #[arg(long)]
     insecure: bool,
@@ -272,6 +291,10 @@ async fn obey(command: Command) -> Result<ExitCode> {
             responder::serve(&listen).await?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Relay { listen, upstream } => {
+            relay::serve(listen, &upstream).await?;
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }
 
@@ -283,12 +306,14 @@ impl Run {
         Ok(Plan {
             pace: self.rate.map_or(Pace::Full, Pace::Rate),
             duration: self.duration,
+            warm_up: self.warm_up,
             requests: self.requests,
             connections: self.connections.unwrap_or(room),
             streams: self.streams,
             opening: if self.open_all { Opening::AllAtOnce } else { Opening::AsNeeded },
             protocol: self.protocol(),
             reuse: if self.no_keepalive { Reuse::Close } else { Reuse::KeepAlive },
+            handshakes: if self.full_handshakes { Handshakes::Full } else { Handshakes::Resumed },
             trust: Trust { insecure: self.insecure, ca: self.ca.clone(), server_name: self.server_name.clone() },
             mix,
             users: self.users,
@@ -305,6 +330,8 @@ impl Run {
             Protocol::Http2
         } else if self.h2c {
             Protocol::H2c
+        } else if self.websocket {
+            Protocol::WebSocket
         } else {
             Protocol::Http1
         }
