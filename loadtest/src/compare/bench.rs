@@ -25,6 +25,8 @@ pub const IDLE_WAIT: Duration = Duration::from_secs(7);
 const FIRST_COMERS: usize = 4;
 /// Descriptors that are kept for anything else than clients' connections.
 const RESERVE: usize = 400;
+/// How long the load goes on after the last look: the end of its connections is not measured.
+const TAIL: Duration = Duration::from_millis(50);
 
 /// What all measurements share.
 #[derive(Debug)]
@@ -41,6 +43,11 @@ impl Bench {
     /// Connections of a scenario: as many as it wants, or as the descriptors allow.
     pub(super) fn connections(&self, kind: Kind) -> usize {
         kind.connections(self.settings.tempo).min(self.room())
+    }
+
+    /// How many proxies can hold the connections of a scenario at the same time.
+    pub(super) fn abreast(&self, kind: Kind) -> usize {
+        (self.room() / self.connections(kind)).max(1)
     }
 
     fn room(&self) -> usize {
@@ -64,7 +71,7 @@ impl Bench {
             }
             return seen;
         };
-        for some in peers.chunks((self.room() / self.connections(kind)).max(1)) {
+        for some in peers.chunks(self.abreast(kind)) {
             seen.extend(self.idle(kind, layer, some).await);
         }
         seen
@@ -86,13 +93,14 @@ impl Bench {
         let offered = if let Work::Offered(rate) = kind.work() { Some(rate * self.pace) } else { None };
         let connections = self.connections(kind);
         let warm_up = kind.warm_up(tempo);
-        let traffic = scenario::Traffic { rate: offered, warm_up, measured: tempo.measured, connections };
+        let traffic = scenario::Traffic { rate: offered, warm_up, measured: tempo.measured + TAIL, connections };
         let load = load::start(kind.plan(started.place, traffic)?).await?;
         let watch = load.watch();
         watch.passed(warm_up).await;
         let (begin, before, done_before) = (Instant::now(), Usage::of(started.place.pid), watch.done());
-        let report = load.wait().await?;
+        watch.passed(warm_up + tempo.measured).await;
         let (wall, after, answered) = (begin.elapsed(), Usage::of(started.place.pid), watch.done() - done_before);
+        let report = load.wait().await?;
         if report.completed == 0 || answered == 0 {
             return Err(CompareError::Silent { name: peer.name(), kind });
         }

@@ -7,7 +7,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::scenario::{Kind, Relation, Work};
+use super::scenario::{Kind, Layout, Relation, Work};
 use crate::report::Latency;
 
 /// The name of the relay that speaks no HTTP; it is nobody's peer.
@@ -306,8 +306,10 @@ fn limit_of(Round { kind, proxy, seen, .. }: &Round) -> Option<String> {
     let name = kind.name();
     match seen {
         Seen::Traffic(Traffic { offered: Some(offered), rate, .. }) if *rate < offered * KEPT_UP => {
-            Some(format!("{name}: {proxy} was not given all that was offered in some round; its ratios are no measure"))
+            Some(format!("{name}: {proxy} answered less than was offered in some round; its latencies are a queue's"))
         }
+        // Two workers share their cores with the load: those are never full of the proxy alone.
+        Seen::Traffic(Traffic { offered: None, .. }) if matches!(kind.layout(), Layout::Workers(_)) => None,
         Seen::Traffic(Traffic { offered: None, busy_percent, .. }) if *busy_percent < FULL_CORE => Some(format!(
             "{name}: {proxy} had time left in some round: load or upstreams were the limit, not the proxy"
         )),

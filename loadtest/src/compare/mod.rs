@@ -113,8 +113,6 @@ pub async fn run(settings: Settings, mut say: impl FnMut(&str)) -> Result<Compar
         return Err(CompareError::Lonely(peers.len()));
     }
     let versions: Vec<_> = peers.iter().map(Peer::version).collect();
-    let long = length(&settings, peers.len());
-    say(&format!("comparing {}: about {}", versions.join(", "), humantime::format_duration(long)));
     let (seconds, descriptors) = (settings.tempo.measured.as_secs_f64(), children::descriptors());
     let upstreams = settings.kinds.iter().map(|kind| kind.layout().endpoints()).max().unwrap_or(1);
     let children = Children::new(settings.load_core, upstreams).await?;
@@ -124,22 +122,12 @@ pub async fn run(settings: Settings, mut say: impl FnMut(&str)) -> Result<Compar
         .fold(settings.pace, |pace, bears| pace.min(settings.pace * bears));
     let mut course =
         Course { bench: Bench { settings, children, descriptors, pace }, peers, out: Vec::new(), notes: Vec::new() };
+    let long = humantime::format_duration(course.length());
+    say(&format!("comparing {}: about {long}", versions.join(", ")));
     let rounds = course.run(&mut say).await?;
     let mut comparison = Comparison::new(versions, seconds, rounds);
     comparison.notes.splice(0..0, course.notes());
     Ok(comparison)
-}
-
-/// How long it will take, roughly.
-pub fn length(settings: &Settings, peers: usize) -> Duration {
-    let tempo = settings.tempo;
-    let all = u32::try_from(peers).unwrap_or(u32::MAX);
-    let kinds = settings.kinds.iter().map(|kind| match kind.work() {
-        Work::Idle(_) => (IDLE_WAIT + AROUND) * all,
-        _ => (kind.warm_up(tempo) + tempo.measured + AROUND) * all,
-    });
-    let round: Duration = kinds.sum();
-    Duration::from_secs((round * u32::try_from(settings.rounds).unwrap_or(u32::MAX)).as_secs())
 }
 
 /// The way through all rounds.
@@ -184,6 +172,25 @@ impl Course {
             }
         }
         Ok(seen)
+    }
+
+    /// How long it will take, roughly.
+    fn length(&self) -> Duration {
+        let Settings { kinds, rounds, tempo, .. } = &self.bench.settings;
+        let round: Duration = kinds.iter().map(|&kind| self.length_of(kind, *tempo)).sum();
+        // Whole seconds: the rest would be read as precision.
+        Duration::from_secs((round * u32::try_from(*rounds).unwrap_or(u32::MAX)).as_secs())
+    }
+
+    fn length_of(&self, kind: Kind, tempo: Tempo) -> Duration {
+        let partakers = self.peers.iter().filter(|peer| self.bench.excuse(kind, peer).is_none()).count();
+        let times = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        match kind.work() {
+            Work::Idle(_) => {
+                IDLE_WAIT * times(partakers.div_ceil(self.bench.abreast(kind))) + AROUND * times(partakers)
+            }
+            _ => (kind.warm_up(tempo) + tempo.measured + AROUND) * times(partakers),
+        }
     }
 
     /// Says who has no part in a scenario, and how the others differ in it.

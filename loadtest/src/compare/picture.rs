@@ -6,7 +6,7 @@
 use std::fmt::{self, Write};
 
 use super::{
-    figures::{Comparison, Figure, Quotient, in_order},
+    figures::{Comparison, FLOOR, Figure, Quotient, in_order},
     scenario::Kind,
 };
 
@@ -16,7 +16,7 @@ const LINE: f64 = 18.0;
 /// Height of what stands above the first line.
 const TOP: f64 = 66.0;
 /// Where the axis begins and ends; left of it are names, right of it numbers.
-const AXIS: (f64, f64) = (300.0, 720.0);
+const AXIS: (f64, f64) = (340.0, 730.0);
 /// Ratios at its ends. What lies beyond is drawn at the end, and written out all the same.
 const ENDS: (f64, f64) = (0.25, 4.0);
 const TICKS: [f64; 7] = [0.25, 0.5, 0.8, 1.0, 1.25, 2.0, 4.0];
@@ -79,7 +79,7 @@ fn group(svg: &mut String, mut y: f64, kind: Kind, lines: &[&Quotient]) -> Resul
     let mine = lines.iter().filter(|one| one.kind == kind);
     for (n, one) in mine.enumerate() {
         if n == 0 {
-            let more = if one.figure == Figure::Rate { ", more is better" } else { "" };
+            let more = if one.figure == Figure::Rate { ": more is better" } else { "" };
             text(svg, (16.0, y + 14.0), "kind", kind.name())?;
             text(svg, (16.0, y + 14.0 + LINE), "quiet", &format!("{}{more}", one.figure.words()))?;
         }
@@ -109,11 +109,13 @@ fn line(svg: &mut String, y: f64, one: &Quotient) -> fmt::Result {
     text(svg, (AXIS.1 + 16.0, y + 14.0), "number", &one.ratio.to_string())
 }
 
-/// Better or worse only if every round says so.
+/// Better or worse only if every round says so; the floor is neither, for nobody gets below it.
 fn class(one: &Quotient) -> &'static str {
     let [least, _, greatest] = one.ratio.on(|ratio| if one.figure == Figure::Rate { 1.0 / ratio } else { ratio });
     let (least, greatest) = (least.min(greatest), least.max(greatest));
-    if greatest < 1.0 {
+    if one.to == FLOOR {
+        "even"
+    } else if greatest < 1.0 {
         "good"
     } else if least > 1.0 {
         "bad"
