@@ -77,6 +77,11 @@ impl Bench {
         seen
     }
 
+    /// A scenario for one peer.
+    pub(super) async fn alone(&self, kind: Kind, peer: &Peer) -> Result<Round, CompareError> {
+        self.round(kind, &[peer]).await.pop().expect("one peer has one outcome")
+    }
+
     async fn start(&self, kind: Kind, peer: &Peer) -> Result<Started, CompareError> {
         let Settings { proxy_core, load_core, .. } = self.settings;
         let cores = match kind.layout() {

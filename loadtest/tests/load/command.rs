@@ -66,6 +66,20 @@ fn comparison_writes_tables_and_a_picture() {
 }
 
 #[test]
+fn a_proxy_that_does_not_start_is_no_comparison() {
+    if std::thread::available_parallelism().unwrap().get() < 2 || !is_installed("taskset") {
+        eprintln!("skipped: needs two cores and taskset");
+        return;
+    }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
+    command.args(["compare", "--quick", "--peers", "floor", "--scenarios", "h1_small", "--pace", "0.1"]);
+    let output = command.args(["--waypost", "/bin/false"]).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(text.contains("nothing could be measured of waypost") && text.contains("did not get ready"), "{text}");
+}
+
+#[test]
 fn one_round_is_refused() {
     let output = Command::new(env!("CARGO_BIN_EXE_loadtest")).args(["compare", "--rounds", "1"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
