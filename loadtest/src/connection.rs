@@ -13,7 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response, response};
+use http::{Request, Response, StatusCode, response};
 use http_body_util::{BodyExt, Full};
 use hyper::{
     body::Incoming,
@@ -22,29 +22,44 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use rustls::{
-    ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    ClientConfig, DigitallySignedStruct, HandshakeKind, RootCertStore, SignatureScheme,
+    client::{
+        Resumption,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
     crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
     pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject},
 };
 use tokio::{net::TcpStream, sync::Mutex};
-use tokio_rustls::TlsConnector;
+use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::{
-    plan::{Plan, Protocol, Reuse, Trust},
+    plan::{Handshakes, Plan, Protocol, Reuse, Trust},
     report::ErrorKind,
+    websocket::Socket,
 };
 
 pub(crate) type Body = Full<Bytes>;
+
+type Tls = (TlsConnector, ServerName<'static>);
 
 /// Knows how to open connections of a plan.
 #[derive(Clone)]
 pub(crate) struct Dialer {
     address: SocketAddr,
-    tls: Option<(TlsConnector, ServerName<'static>)>,
+    tls: Option<Tls>,
     protocol: Protocol,
     reuse: Reuse,
-    opened: Arc<AtomicU64>,
+    /// Host and path of an upgrade to a `WebSocket`.
+    upgrade: Arc<(String, String)>,
+    opened: Arc<Opened>,
+}
+
+/// Counts of connections.
+#[derive(Debug, Default)]
+struct Opened {
+    all: AtomicU64,
+    resumed: AtomicU64,
 }
 
 /// What keeps a dialer from being made.
@@ -68,29 +83,60 @@ impl Dialer {
         let tls = if plan.target.tls {
             let name = plan.trust.server_name.clone().unwrap_or_else(|| plan.target.host().to_owned());
             let name = ServerName::try_from(name.clone()).map_err(|_| TrustError::ServerName(name))?;
-            Some((TlsConnector::from(Arc::new(client_config(&plan.trust, plan.protocol)?)), name))
+            Some((TlsConnector::from(Arc::new(client_config(&plan.trust, plan.protocol, plan.handshakes)?)), name))
         } else {
             None
         };
-        Ok(Self { address, tls, protocol: plan.protocol, reuse: plan.reuse, opened: Arc::default() })
+        let path = plan.mix.first().map_or_else(|| "/".to_owned(), |request| request.path.clone());
+        let upgrade = Arc::new((plan.target.authority.to_string(), path));
+        Ok(Self { address, tls, protocol: plan.protocol, reuse: plan.reuse, upgrade, opened: Arc::default() })
     }
 
     /// How many connections were opened by this dialer and its clones.
     pub(crate) fn opened(&self) -> u64 {
-        self.opened.load(Ordering::Relaxed)
+        self.opened.all.load(Ordering::Relaxed)
+    }
+
+    /// How many of them took up a TLS session again.
+    pub(crate) fn resumed(&self) -> u64 {
+        self.opened.resumed.load(Ordering::Relaxed)
     }
 
     async fn connect(&self) -> Result<Sender, ErrorKind> {
+        let stream = self.reach().await?;
+        match &self.tls {
+            None => self.shake_hands(TokioIo::new(stream)).await,
+            Some(tls) => self.shake_hands(TokioIo::new(self.secure(tls, stream).await?)).await,
+        }
+    }
+
+    async fn upgrade(&self) -> Result<Socket, ErrorKind> {
+        let stream = self.reach().await?;
+        let (host, path) = &*self.upgrade;
+        match &self.tls {
+            None => Socket::open(Box::new(stream), host, path).await,
+            Some(tls) => Socket::open(Box::new(self.secure(tls, stream).await?), host, path).await,
+        }
+    }
+
+    async fn reach(&self) -> Result<TcpStream, ErrorKind> {
         let stream = TcpStream::connect(self.address).await.map_err(|error| connect_kind(&error))?;
         // Without it the kernel may hold a request back for the sake of a fuller packet.
         stream.set_nodelay(true).map_err(|_| ErrorKind::ConnectFailed)?;
-        self.opened.fetch_add(1, Ordering::Relaxed);
-        let Some((connector, name)) = &self.tls else { return self.shake_hands(TokioIo::new(stream)).await };
+        self.opened.all.fetch_add(1, Ordering::Relaxed);
+        Ok(stream)
+    }
+
+    async fn secure(&self, (connector, name): &Tls, stream: TcpStream) -> Result<TlsStream<TcpStream>, ErrorKind> {
         let stream = connector.connect(name.clone(), stream).await.map_err(|_| ErrorKind::Tls)?;
-        if self.protocol == Protocol::Http2 && stream.get_ref().1.alpn_protocol() != Some(b"h2") {
+        let session = stream.get_ref().1;
+        if self.protocol == Protocol::Http2 && session.alpn_protocol() != Some(b"h2") {
             return Err(ErrorKind::Tls);
         }
-        self.shake_hands(TokioIo::new(stream)).await
+        if session.handshake_kind() == Some(HandshakeKind::Resumed) {
+            self.opened.resumed.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(stream)
     }
 
     async fn shake_hands<T: Read + Write + Unpin + Send + 'static>(&self, io: T) -> Result<Sender, ErrorKind> {
@@ -138,7 +184,10 @@ impl Sender {
 
 /// Where a lane keeps its connection between requests: alone (HTTP/1.1), or with others (HTTP/2).
 #[derive(Clone, Default)]
-pub(crate) struct Link(Rc<Mutex<Option<Sender>>>);
+pub(crate) struct Link {
+    http: Rc<Mutex<Option<Sender>>>,
+    socket: Rc<Mutex<Option<Socket>>>,
+}
 
 /// A whole response.
 #[derive(Debug)]
@@ -151,12 +200,18 @@ pub(crate) struct Answer {
 impl Link {
     /// Opens the connection before it is needed; failure shows again at the first request.
     pub(crate) async fn warm(&self, dialer: &Dialer) {
-        let mut slot = self.0.lock().await;
-        *slot = dialer.connect().await.ok();
+        if dialer.protocol == Protocol::WebSocket {
+            *self.socket.lock().await = dialer.upgrade().await.ok();
+        } else {
+            *self.http.lock().await = dialer.connect().await.ok();
+        }
     }
 
     /// Sends `request` and reads its answer to the end. Dropped half-way it takes an HTTP/1.1 connection with it.
     pub(crate) async fn exchange(&self, dialer: &Dialer, request: Request<Body>) -> Result<Answer, ErrorKind> {
+        if dialer.protocol == Protocol::WebSocket {
+            return self.converse(dialer, request).await;
+        }
         let (mut sender, kept) = self.take(dialer).await?;
         let sent = match sender.send(request).await {
             Ok(response) => Ok(response),
@@ -170,15 +225,30 @@ impl Link {
         };
         let answer = read(sent.map_err(|failure| head_kind(failure.error()))?).await?;
         if let (Sender::Http1(_), Reuse::KeepAlive) = (&sender, dialer.reuse) {
-            *self.0.lock().await = Some(sender);
+            *self.http.lock().await = Some(sender);
         }
         Ok(answer)
+    }
+
+    /// Sends the request's body as a message and takes the next one as its answer.
+    async fn converse(&self, dialer: &Dialer, request: Request<Body>) -> Result<Answer, ErrorKind> {
+        let kept = self.socket.lock().await.take();
+        let mut socket = match kept {
+            Some(socket) => socket,
+            None => dialer.upgrade().await?,
+        };
+        let Ok(message) = request.into_body().collect().await;
+        let bytes = socket.echo(&message.to_bytes()).await? as u64;
+        *self.socket.lock().await = Some(socket);
+        let (mut head, ()) = Response::new(()).into_parts();
+        head.status = StatusCode::SWITCHING_PROTOCOLS;
+        Ok(Answer { head, bytes })
     }
 
     /// A sender that is ready, and whether it had been used before.
     async fn take(&self, dialer: &Dialer) -> Result<(Sender, bool), ErrorKind> {
         let kept = {
-            let mut slot = self.0.lock().await;
+            let mut slot = self.http.lock().await;
             match &*slot {
                 Some(Sender::Http2(sender)) if !sender.is_closed() => Some(Sender::Http2(sender.clone())),
                 _ => slot.take(),
@@ -194,7 +264,7 @@ impl Link {
 
     /// A new connection; those who share it wait for one of them to open it.
     async fn open(&self, dialer: &Dialer) -> Result<Sender, ErrorKind> {
-        let mut slot = self.0.lock().await;
+        let mut slot = self.http.lock().await;
         if let Some(Sender::Http2(sender)) = &*slot
             && !sender.is_closed()
         {
@@ -251,7 +321,11 @@ fn head_kind(error: &hyper::Error) -> ErrorKind {
     }
 }
 
-fn client_config(trust: &Trust, protocol: Protocol) -> Result<ClientConfig, TrustError> {
+pub(crate) fn client_config(
+    trust: &Trust,
+    protocol: Protocol,
+    handshakes: Handshakes,
+) -> Result<ClientConfig, TrustError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
@@ -262,7 +336,10 @@ fn client_config(trust: &Trust, protocol: Protocol) -> Result<ClientConfig, Trus
     } else {
         builder.with_root_certificates(roots(trust)?).with_no_client_auth()
     };
-    config.alpn_protocols = vec![if protocol == Protocol::Http1 { b"http/1.1".to_vec() } else { b"h2".to_vec() }];
+    config.alpn_protocols = vec![if protocol.begins_as_http1() { b"http/1.1".to_vec() } else { b"h2".to_vec() }];
+    if handshakes == Handshakes::Full {
+        config.resumption = Resumption::disabled();
+    }
     Ok(config)
 }
 

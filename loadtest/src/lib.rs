@@ -27,6 +27,7 @@ mod connection;
 mod recorder;
 mod ticker;
 mod user;
+mod websocket;
 mod worker;
 
 pub mod load;
@@ -37,6 +38,8 @@ pub mod events;
 pub mod scenario;
 
 pub mod compare;
+pub mod hold;
+pub mod relay;
 pub mod responder;
 
 pub use load::{Load, RunError, run, start};

@@ -149,7 +149,8 @@ impl Load {
             let worker = worker.await.map_err(|_| RunError::Worker("it panicked".to_owned()))?;
             all.absorb(worker.map_err(|error| RunError::Worker(error.to_string()))?);
         }
-        Ok(Report::new(&self.plan, all, self.dialer.opened()))
+        let report = Report::new(&self.plan, all, self.dialer.opened());
+        Ok(Report { resumed: self.dialer.resumed(), ..report })
     }
 
     /// Like [`wait`](Self::wait), for tests.

@@ -20,6 +20,8 @@ pub struct Plan {
     pub pace: Pace,
     /// How long requests are begun; those in flight then may finish. Phases bring their own duration.
     pub duration: Duration,
+    /// Latencies of requests that are due within this time are not recorded; everything else about them is.
+    pub warm_up: Duration,
     /// Begin no more than so many requests, even if the duration is not over.
     pub requests: Option<u64>,
     /// At most so many connections at once, over all threads.
@@ -32,6 +34,8 @@ pub struct Plan {
     pub protocol: Protocol,
     /// Whether a connection serves one request or many.
     pub reuse: Reuse,
+    /// Whether TLS sessions are taken up again.
+    pub handshakes: Handshakes,
     /// Whom to believe when the target is `https`.
     pub trust: Trust,
     /// What is sent; each request is drawn by weight. Must not be empty.
@@ -56,12 +60,14 @@ impl Plan {
             target,
             pace: Pace::Full,
             duration: Duration::from_secs(10),
+            warm_up: Duration::ZERO,
             requests: None,
             connections: 10,
             streams: 1,
             opening: Opening::AsNeeded,
             protocol: Protocol::Http1,
             reuse: Reuse::KeepAlive,
+            handshakes: Handshakes::Resumed,
             trust: Trust::default(),
             mix: vec![Request::get(&path)],
             users: 0,
@@ -132,7 +138,7 @@ impl Plan {
             "the timeout must be above 0"
         } else if self.protocol != Protocol::Http1 && self.reuse == Reuse::Close {
             "a connection per request is a thing of HTTP/1.1 only"
-        } else if self.protocol == Protocol::Http1 && self.streams > 1 {
+        } else if matches!(self.protocol, Protocol::Http1 | Protocol::WebSocket) && self.streams > 1 {
             "several streams on a connection need HTTP/2"
         } else if self.protocol == Protocol::H2c && self.target.tls {
             "h2c is for http targets; for https say http2"
@@ -242,6 +248,17 @@ pub enum Protocol {
     Http2,
     /// HTTP/2 without TLS, by prior knowledge.
     H2c,
+    /// `WebSocket` after an HTTP/1.1 upgrade at the first path of the mix: a request is a message, its body, and the
+    /// next message from the server is its answer.
+    #[serde(rename = "websocket")]
+    WebSocket,
+}
+
+impl Protocol {
+    /// Whether a connection begins as HTTP/1.1.
+    pub(crate) fn begins_as_http1(self) -> bool {
+        matches!(self, Self::Http1 | Self::WebSocket)
+    }
 }
 
 /// Whether a connection serves one request or many.
@@ -251,6 +268,15 @@ pub enum Reuse {
     KeepAlive,
     /// One: `Connection: close`, and the next request opens a new one.
     Close,
+}
+
+/// How TLS connections begin after the first one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Handshakes {
+    /// With a session taken up again, where the server lets one.
+    Resumed,
+    /// From nothing, every time.
+    Full,
 }
 
 /// Whom to believe about certificates, and which name to ask for.

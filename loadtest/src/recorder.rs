@@ -63,19 +63,25 @@ impl Recorder {
         self.wait.saturating_record(micros(late));
     }
 
-    /// A whole answer came, with whatever status.
-    pub(crate) fn answered(&mut self, status: u16, bytes: u64, latency: Duration) {
+    /// A whole answer came, with whatever status; after so long, if that is of interest.
+    pub(crate) fn answered(&mut self, status: u16, bytes: u64, latency: Option<Duration>) {
         self.completed += 1;
         self.bytes_received += bytes;
         *self.statuses.entry(status).or_default() += 1;
-        self.latency.saturating_record(micros(latency));
+        self.took(latency);
     }
 
     /// A request failed.
-    pub(crate) fn failed(&mut self, kind: ErrorKind, latency: Duration) {
+    pub(crate) fn failed(&mut self, kind: ErrorKind, latency: Option<Duration>) {
         *self.errors.entry(kind).or_default() += 1;
         if matches!(kind, ErrorKind::Timeout | ErrorKind::NoConnection) {
             // Left out they would flatter the server.
+            self.took(latency);
+        }
+    }
+
+    fn took(&mut self, latency: Option<Duration>) {
+        if let Some(latency) = latency {
             self.latency.saturating_record(micros(latency));
         }
     }

@@ -41,6 +41,8 @@ pub struct Report {
     pub bytes_sent: u64,
     /// Connections opened.
     pub connections: u64,
+    /// Those that took up a TLS session again.
+    pub resumed: u64,
     /// How true the users' endpoints were to them; absent without users or without endpoint names.
     pub users: Option<Users>,
     /// What the fleet executed; absent if it was not asked.
@@ -190,6 +192,7 @@ impl Report {
             bytes_received: seen.bytes_received,
             bytes_sent: seen.bytes_sent,
             connections,
+            resumed: 0,
             audit: None,
             events: Vec::new(),
             slo: Vec::new(),
@@ -262,7 +265,11 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.target)?;
         writeln!(f, "  requests    {} begun, {} answered, {} failed", self.requests, self.completed, self.failed)?;
-        writeln!(f, "  throughput  {:.1}/s over {:.2} s, {} connections", self.rate, self.seconds, self.connections)?;
+        write!(f, "  throughput  {:.1}/s over {:.2} s, {} connections", self.rate, self.seconds, self.connections)?;
+        if self.resumed > 0 {
+            write!(f, ", {} TLS sessions taken up again", self.resumed)?;
+        }
+        writeln!(f)?;
         let bytes = |count| bytesize::ByteSize(count).display().iec();
         writeln!(f, "  bodies      {} received, {} sent", bytes(self.bytes_received), bytes(self.bytes_sent))?;
         writeln!(f, "  latency     {}", self.latency)?;

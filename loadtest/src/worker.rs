@@ -26,7 +26,7 @@ use tokio::{
 
 use crate::{
     connection::{Answer, Body, Dialer, Link},
-    plan::{self, Opening, Plan, Protocol, Reuse},
+    plan::{self, Opening, Plan, Reuse},
     recorder::Recorder,
     report::ErrorKind,
     schedule::{Schedule, Share},
@@ -85,6 +85,8 @@ struct Worker {
     schedule: Schedule,
     templates: Vec<Template>,
     weights: u64,
+    /// Whether all requests of the mix are equally likely.
+    even: bool,
     recorder: RefCell<Recorder>,
     users: RefCell<VecDeque<User>>,
     random: RefCell<fastrand::Rng>,
@@ -103,6 +105,7 @@ impl Worker {
         let schedule = Schedule::new(&plan.phases(), plan.requests, start.share);
         Self {
             templates: plan.mix.iter().map(|request| Template::new(plan, request)).collect(),
+            even: plan.mix.iter().all(|request| request.weight == 1),
             weights: plan.mix.iter().map(|request| u64::from(request.weight)).sum(),
             recorder: RefCell::new(Recorder::new()),
             users: RefCell::new((0..own(plan.users)).map(|_| User::default()).collect()),
@@ -256,7 +259,8 @@ impl Worker {
         mut user: Option<&mut User>,
         due: Instant,
     ) -> Result<(), ErrorKind> {
-        let latency = due.elapsed();
+        let warm = due.saturating_duration_since(self.at()) >= self.start.plan.warm_up;
+        let latency = warm.then(|| due.elapsed());
         let mut recorder = self.recorder.borrow_mut();
         recorder.last = self.at().elapsed();
         let verdict = outcome.and_then(|Answer { head, bytes }| {
@@ -282,6 +286,10 @@ impl Worker {
     fn draw(&self) -> &Template {
         if let [only] = self.templates.as_slice() {
             return only;
+        }
+        // A mix of ten thousand routes must not cost a walk through it.
+        if self.even {
+            return &self.templates[self.random.borrow_mut().usize(0..self.templates.len())];
         }
         let mut point = self.random.borrow_mut().u64(0..self.weights);
         let hit = self.templates.iter().find(|template| match point.checked_sub(template.weight) {
@@ -324,7 +332,7 @@ struct Template {
 impl Template {
     fn new(plan: &Plan, request: &plan::Request) -> Self {
         let mut headers = request.headers.clone();
-        let http1 = plan.protocol == Protocol::Http1;
+        let http1 = plan.protocol.begins_as_http1();
         if http1 && !headers.contains_key(header::HOST) {
             let host = HeaderValue::from_str(plan.target.authority.as_str()).expect("an authority is visible ASCII");
             headers.insert(header::HOST, host);

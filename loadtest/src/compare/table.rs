@@ -1,226 +1,188 @@
-//! The figures of a comparison: medians with their spread, ratios taken within a round, as Markdown and JSON.
+//! A comparison as Markdown: ratios first, then what they were made of.
 //!
 //! Pure. A ratio is never printed without its spread.
 
-use std::fmt;
+use std::{
+    fmt::{self, Write},
+    time::Duration,
+};
 
-use serde::Serialize;
-
-use super::Kind;
+use super::figures::{Comparison, Figure, Round, Seen, Traffic, in_order};
+use super::scenario::{Kind, Work};
 use crate::report::Latency;
-
-/// One proxy in one round of one scenario.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Round {
-    /// The scenario.
-    pub kind: Kind,
-    /// The proxy.
-    pub proxy: &'static str,
-    /// Which round, from 1.
-    pub round: usize,
-    /// Microseconds of CPU time per answered request.
-    pub cpu_us: f64,
-    /// Resident memory at the end, in KiB.
-    pub rss_kib: u64,
-    /// Requests per second that were due.
-    pub offered: f64,
-    /// Answers per second.
-    pub rate: f64,
-    /// Requests that failed.
-    pub failed: u64,
-    /// Latencies, from when requests were due.
-    pub latency: Latency,
-}
-
-/// Median, least and greatest of several values.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Spread {
-    /// The middle one; of an even number, the mean of the two in the middle.
-    pub median: f64,
-    /// The least.
-    pub min: f64,
-    /// The greatest.
-    pub max: f64,
-}
-
-/// What one proxy costs, relative to another.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Ratio {
-    /// The scenario.
-    pub kind: Kind,
-    /// The proxy above the line.
-    pub of: &'static str,
-    /// The proxy below the line.
-    pub to: &'static str,
-    /// CPU time per request, divided within each round.
-    pub cpu: Spread,
-}
-
-/// All figures.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Comparison {
-    /// The proxies with their versions; the first one is what the others are compared with.
-    pub proxies: Vec<String>,
-    /// Seconds measured in a round.
-    pub seconds: u64,
-    /// CPU time of the first proxy relative to each other.
-    pub ratios: Vec<Ratio>,
-    /// Everything that was measured.
-    pub rounds: Vec<Round>,
-}
-
-impl Spread {
-    /// `None` of nothing.
-    pub fn of(mut values: Vec<f64>) -> Option<Self> {
-        values.sort_by(f64::total_cmp);
-        let (&min, &max) = (values.first()?, values.last()?);
-        let upper = values.len() / 2;
-        let median =
-            if values.len() % 2 == 1 { values[upper] } else { f64::midpoint(values[upper - 1], values[upper]) };
-        Some(Self { median, min, max })
-    }
-}
-
-impl Comparison {
-    /// Computes the ratios of the first proxy measured to each other.
-    pub fn new(proxies: Vec<String>, rounds: Vec<Round>, seconds: u64) -> Self {
-        let mut ratios = Vec::new();
-        for kind in kinds(&rounds) {
-            let names = names(&rounds);
-            let Some((&of, others)) = names.split_first() else { continue };
-            ratios.extend(others.iter().filter_map(|&to| {
-                let cpu = Spread::of(quotients(&rounds, kind, (of, to)))?;
-                Some(Ratio { kind, of, to, cpu })
-            }));
-        }
-        Self { proxies, seconds, ratios, rounds }
-    }
-
-    /// The spread of one figure of a proxy in a scenario.
-    fn spread(&self, kind: Kind, proxy: &str, figure: impl Fn(&Round) -> f64) -> Option<Spread> {
-        let rounds = self.rounds.iter().filter(|round| round.kind == kind && round.proxy == proxy);
-        Spread::of(rounds.map(figure).collect())
-    }
-}
-
-fn quotients(rounds: &[Round], kind: Kind, (of, to): (&str, &str)) -> Vec<f64> {
-    let find = |round: usize, proxy: &str| {
-        rounds.iter().find(|one| (one.kind, one.round, one.proxy) == (kind, round, proxy)).map(|one| one.cpu_us)
-    };
-    let last = rounds.iter().map(|one| one.round).max().unwrap_or(0);
-    (1..=last).filter_map(|round| Some(find(round, of)? / find(round, to)?)).filter(|ratio| ratio.is_finite()).collect()
-}
-
-/// In the order they were measured.
-fn kinds(rounds: &[Round]) -> Vec<Kind> {
-    rounds.iter().fold(Vec::new(), |mut found, round| {
-        if !found.contains(&round.kind) {
-            found.push(round.kind);
-        }
-        found
-    })
-}
-
-fn names(rounds: &[Round]) -> Vec<&'static str> {
-    rounds.iter().fold(Vec::new(), |mut found, round| {
-        if !found.contains(&round.proxy) {
-            found.push(round.proxy);
-        }
-        found
-    })
-}
-
-impl fmt::Display for Spread {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:.2} ({:.2} – {:.2})", self.median, self.min, self.max)
-    }
-}
-
-impl fmt::Display for Round {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {:.2} us/request at {:.0}/s, {} failed", self.proxy, self.cpu_us, self.rate, self.failed)
-    }
-}
 
 impl fmt::Display for Comparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}; rounds of {} s; median (min – max) of the rounds\n", self.proxies.join(", "), self.seconds)?;
-        writeln!(
-            f,
-            "| scenario | proxy | CPU per request, µs | p50, ms | p99, ms | p99.9, ms | memory, MiB | answers/s of offered | failed |"
-        )?;
-        writeln!(f, "|---|---|---|---|---|---|---|---|---|")?;
-        for kind in kinds(&self.rounds) {
-            for proxy in names(&self.rounds) {
-                self.row(f, kind, proxy)?;
-            }
+        let rounds = self.rounds.iter().map(|round| round.round).max().unwrap_or(0);
+        writeln!(f, "{}; {rounds} rounds of {} s; median (least – greatest)", self.proxies.join(", "), self.seconds)?;
+        self.ratios(f)?;
+        self.related(f)?;
+        self.traffic(f)?;
+        self.saturation(f)?;
+        self.idle(f)?;
+        if !self.notes.is_empty() {
+            writeln!(f)?;
         }
-        writeln!(f, "\n| scenario | CPU per request | ratio within the rounds |\n|---|---|---|")?;
-        for Ratio { kind, of, to, cpu } in &self.ratios {
-            writeln!(f, "| {} | {of} / {to} | {cpu} |", kind.name())?;
-        }
-        Ok(())
+        self.notes.iter().try_for_each(|note| writeln!(f, "- {note}"))
     }
 }
 
 impl Comparison {
-    fn row(&self, f: &mut fmt::Formatter<'_>, kind: Kind, proxy: &str) -> fmt::Result {
-        let spread = |figure: &dyn Fn(&Round) -> f64| self.spread(kind, proxy, figure);
-        let median = |figure: &dyn Fn(&Round) -> f64| spread(figure).map_or(0.0, |spread| spread.median);
-        let Some(cpu) = spread(&|round| round.cpu_us) else { return Ok(()) };
-        let ms = |pick: fn(&Latency) -> std::time::Duration| median(&|round| pick(&round.latency).as_secs_f64() * 1e3);
-        write!(f, "| {} | {proxy} | {cpu} ", kind.name())?;
-        write!(f, "| {:.2} | {:.2} | {:.2} ", ms(|l| l.p50), ms(|l| l.p99), ms(|l| l.p99_9))?;
-        write!(f, "| {:.1} ", median(&|round| round.rss_kib as f64 / 1024.0))?;
-        write!(f, "| {:.0} of {:.0} ", median(&|round| round.rate), median(&|round| round.offered))?;
-        let failed: u64 =
-            self.rounds.iter().filter(|one| one.kind == kind && one.proxy == proxy).map(|one| one.failed).sum();
-        writeln!(f, "| {failed} |")
+    fn ratios(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(of) = self.ratios.first().map(|one| one.of) else { return Ok(()) };
+        let columns = in_order(self.ratios.iter().map(|one| one.to));
+        let heads = columns.iter().map(|to| format!("{of} / {to}"));
+        head(f, ["scenario", "ratio of"].map(str::to_owned).into_iter().chain(heads))?;
+        for (kind, figure) in in_order(self.ratios.iter().map(|one| (one.kind, one.figure))) {
+            let find = |to: &&str| self.ratios.iter().find(|one| (one.kind, one.figure, one.to) == (kind, figure, *to));
+            let cells = columns.iter().map(|to| find(to).map(|one| one.ratio.to_string()).unwrap_or_default());
+            row(f, [kind.name().to_owned(), figure.words().to_owned()].into_iter().chain(cells))?;
+        }
+        Ok(())
     }
+
+    fn related(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.related.is_empty() {
+            return Ok(());
+        }
+        let columns = in_order(self.related.iter().map(|one| one.proxy));
+        let heads = columns.iter().map(ToString::to_string);
+        head(f, ["scenario beside another".to_owned()].into_iter().chain(heads))?;
+        for what in in_order(self.related.iter().map(|one| &one.what)) {
+            let find = |proxy: &&str| self.related.iter().find(|one| (&one.what, one.proxy) == (what, *proxy));
+            let cells = columns.iter().map(|proxy| find(proxy).map(|one| one.ratio.to_string()).unwrap_or_default());
+            row(f, [what.clone()].into_iter().chain(cells))?;
+        }
+        Ok(())
+    }
+
+    fn traffic(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let heads = "scenario|proxy|CPU per request, µs|p50, ms|p99, ms|p99.9, ms|memory, MiB|connections|\
+                     answers/s of offered|core busy, %|resumed, %|failed";
+        self.section(f, heads, |kind| matches!(kind.work(), Work::Offered(_)))
+    }
+
+    fn saturation(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let heads = "scenario|proxy|answers/s|core busy, %|CPU per request, µs|p50, ms|p99, ms|memory, MiB|failed";
+        self.section(f, heads, |kind| kind.work() == Work::Full)
+    }
+
+    fn idle(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let heads = "scenario|proxy|KiB per idle connection|connections|memory, MiB";
+        self.section(f, heads, |kind| matches!(kind.work(), Work::Idle(_)))
+    }
+
+    /// One table of the scenarios that are `chosen`, with a row for each proxy.
+    fn section(&self, f: &mut fmt::Formatter<'_>, heads: &str, chosen: impl Fn(Kind) -> bool) -> fmt::Result {
+        let kinds: Vec<_> = self.kinds().into_iter().filter(|&kind| chosen(kind)).collect();
+        if kinds.is_empty() {
+            return Ok(());
+        }
+        head(f, heads.split('|').map(str::to_owned))?;
+        for kind in kinds {
+            for proxy in self.names() {
+                let rounds: Vec<_> = self.rounds.iter().filter(|one| one.kind == kind && one.proxy == proxy).collect();
+                if let Some(first) = rounds.first() {
+                    let cells = heads.split('|').map(|head| self.cell(head, first, &rounds));
+                    row(f, cells)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn cell(&self, head: &str, &Round { kind, proxy, connections, .. }: &Round, rounds: &[&Round]) -> String {
+        let spread = |figure| self.spread(kind, proxy, |round| round.figure(figure)).map(|it| it.to_string());
+        let ms = |pick: fn(&Latency) -> Duration| of_traffic(rounds, |it| pick(&it.latency).as_secs_f64() * 1e3, 2);
+        match head {
+            "scenario" => kind.name().to_owned(),
+            "proxy" => proxy.to_owned(),
+            "CPU per request, µs" => spread(Figure::Cpu).unwrap_or_default(),
+            "KiB per idle connection" => spread(Figure::Memory).unwrap_or_default(),
+            "p50, ms" => ms(|latency| latency.p50),
+            "p99, ms" => ms(|latency| latency.p99),
+            "p99.9, ms" => ms(|latency| latency.p99_9),
+            "memory, MiB" => median(rounds.iter().map(|one| one.rss_kib as f64 / 1024.0), 1),
+            "connections" => connections.to_string(),
+            "answers/s" => of_traffic(rounds, |it| it.rate, 0),
+            "answers/s of offered" => {
+                format!(
+                    "{} of {}",
+                    of_traffic(rounds, |it| it.rate, 0),
+                    of_traffic(rounds, |it| it.offered.unwrap_or(0.0), 0)
+                )
+            }
+            "core busy, %" => of_traffic(rounds, |it| it.busy_percent, 0),
+            "resumed, %" => median(rounds.iter().filter_map(|one| one.traffic()?.resumed_percent), 0),
+            "failed" => rounds.iter().filter_map(|one| one.traffic()).map(|it| it.failed).sum::<u64>().to_string(),
+            _ => String::new(),
+        }
+    }
+}
+
+fn of_traffic(rounds: &[&Round], figure: impl Fn(&Traffic) -> f64, digits: usize) -> String {
+    let traffic = rounds.iter().filter_map(|one| if let Seen::Traffic(it) = &one.seen { Some(it) } else { None });
+    median(traffic.map(figure), digits)
+}
+
+/// Empty of nothing.
+fn median(values: impl Iterator<Item = f64>, digits: usize) -> String {
+    let spread = super::figures::Spread::of(values.collect());
+    spread.map(|spread| format!("{:.digits$}", spread.median)).unwrap_or_default()
+}
+
+fn head(f: &mut fmt::Formatter<'_>, cells: impl Iterator<Item = String>) -> fmt::Result {
+    let cells: Vec<_> = cells.collect();
+    let rule = "|---".repeat(cells.len());
+    f.write_char('\n')?;
+    row(f, cells.into_iter())?;
+    writeln!(f, "{rule}|")
+}
+
+fn row(f: &mut fmt::Formatter<'_>, cells: impl Iterator<Item = String>) -> fmt::Result {
+    for cell in cells {
+        write!(f, "| {cell} ")?;
+    }
+    writeln!(f, "|")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[track_caller]
-    fn check(values: &[f64], expected: Option<(f64, f64, f64)>) {
-        let spread = Spread::of(values.to_vec()).map(|spread| (spread.median, spread.min, spread.max));
-        assert_eq!(spread, expected, "{values:?}");
-    }
+    use crate::compare::figures::tests::{comparison, round};
 
     #[test]
-    fn a_spread_is_median_least_and_greatest() {
-        check(&[], None);
-        check(&[2.0], Some((2.0, 2.0, 2.0)));
-        check(&[3.0, 1.0, 2.0], Some((2.0, 1.0, 3.0)));
-        check(&[4.0, 1.0, 2.0, 3.0], Some((2.5, 1.0, 4.0)));
-    }
-
-    fn round(proxy: &'static str, round: usize, cpu_us: f64) -> Round {
-        Round {
-            kind: Kind::H1Small,
-            proxy,
-            round,
-            cpu_us,
-            rss_kib: 2048,
-            offered: 100.0,
-            rate: 99.0,
-            failed: 1,
-            latency: Latency::default(),
+    fn ratios_stand_beside_their_peers_and_figures_below() {
+        let rounds = [("waypost", 9.0), ("nginx", 10.0), ("haproxy", 12.0)]
+            .into_iter()
+            .flat_map(|(proxy, cpu)| [1, 2].map(|n| round(Kind::H1Small, proxy, n, cpu)));
+        let text = comparison(rounds.collect()).to_string();
+        for line in [
+            "| scenario | ratio of | waypost / nginx | waypost / haproxy | waypost / best peer |",
+            "| h1_small | CPU per request | 0.90 (0.90 – 0.90) | 0.75 (0.75 – 0.75) | 0.90 (0.90 – 0.90) |",
+            "| h1_small | haproxy | 12.00 (12.00 – 12.00) | 0.00 | 2.00 | 0.00 | 2.0 | 64 | 83333 of 100 | 95 |  | 2 |",
+        ] {
+            assert!(text.contains(line), "{line}\n{text}");
         }
     }
 
     #[test]
-    fn ratios_are_taken_within_a_round() {
-        // The machine was twice as slow in the second round; the ratio must not see it.
-        let rounds =
-            vec![round("waypost", 1, 9.0), round("nginx", 1, 10.0), round("waypost", 2, 19.0), round("nginx", 2, 20.0)];
-        let comparison = Comparison::new(vec!["waypost".into(), "nginx".into()], rounds, 1);
-        let [ratio] = &comparison.ratios[..] else { panic!("one ratio: {:?}", comparison.ratios) };
-        assert_eq!((ratio.of, ratio.to), ("waypost", "nginx"));
-        assert!((ratio.cpu.min - 0.9).abs() < 1e-9 && (ratio.cpu.max - 0.95).abs() < 1e-9, "{:?}", ratio.cpu);
-        let text = comparison.to_string();
-        assert!(text.contains("| h1_small | waypost / nginx | 0.93 (0.90 – 0.95) |"), "{text}");
+    fn every_column_of_every_table_is_filled() {
+        let idle = |proxy, number| Round {
+            seen: Seen::Idle { kib_per_connection: 4.25, closed: 0 },
+            ..round(Kind::Idle, proxy, number, 1.0)
+        };
+        let rounds = vec![
+            idle("waypost", 1),
+            idle("nginx", 1),
+            idle("waypost", 2),
+            idle("nginx", 2),
+            round(Kind::SaturationH1, "nginx", 1, 10.0),
+        ];
+        let text = comparison(rounds).to_string();
+        assert!(text.contains("| idle | nginx | 4.25 (4.25 – 4.25) | 64 | 2.0 |"), "{text}");
+        assert!(text.contains("| idle | memory per connection | 1.00 (1.00 – 1.00) |"), "{text}");
+        let full = "| saturation_h1 | nginx | 100000 | 95 | 10.00 (10.00 – 10.00) | 0.00 | 2.00 | 2.0 | 1 |";
+        assert!(text.contains(full), "{text}");
     }
 }

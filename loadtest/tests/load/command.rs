@@ -1,7 +1,6 @@
 //! The binary: exit codes as verdicts, JSON, and a comparison that leaves no process behind.
 
 use std::{
-    io::{BufRead, BufReader},
     path::Path,
     process::{Command, Output, Stdio},
 };
@@ -45,6 +44,48 @@ async fn json_holds_the_report() {
     assert!(report["latency"]["p99_us"].as_u64().unwrap() > 0, "{report}");
 }
 
+#[test]
+fn comparison_writes_tables_and_a_picture() {
+    if std::thread::available_parallelism().unwrap().get() < 2 || !is_installed("taskset") || !is_installed("nginx") {
+        eprintln!("skipped: needs two cores, taskset and nginx");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name).display().to_string();
+    // The floor is no proxy, but it can be measured.
+    let arguments = ["compare", "--quick", "--peers", "nginx,floor", "--scenarios", "websocket", "--pace", "0.1"];
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
+    command.args(arguments).args(["--markdown", &file("c.md"), "--svg", &file("c.svg")]);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let (table, picture) =
+        (std::fs::read_to_string(file("c.md")).unwrap(), std::fs::read_to_string(file("c.svg")).unwrap());
+    assert_eq!(String::from_utf8_lossy(&output.stdout), table);
+    assert!(table.contains("| websocket | CPU per request | ") && table.contains("| nginx / floor |"), "{table}");
+    assert!(picture.starts_with("<svg ") && picture.contains(">websocket<"), "{picture}");
+}
+
+#[test]
+fn a_proxy_that_does_not_start_is_no_comparison() {
+    if std::thread::available_parallelism().unwrap().get() < 2 || !is_installed("taskset") {
+        eprintln!("skipped: needs two cores and taskset");
+        return;
+    }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
+    command.args(["compare", "--quick", "--peers", "floor", "--scenarios", "h1_small", "--pace", "0.1"]);
+    let output = command.args(["--waypost", "/bin/false"]).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(text.contains("nothing could be measured of waypost") && text.contains("did not get ready"), "{text}");
+}
+
+#[test]
+fn one_round_is_refused() {
+    let output = Command::new(env!("CARGO_BIN_EXE_loadtest")).args(["compare", "--rounds", "1"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--rounds"), "{output:?}");
+}
+
 fn is_installed(program: &str) -> bool {
     std::env::split_paths(&std::env::var_os("PATH").unwrap())
         .chain(["/usr/sbin".into()])
@@ -59,19 +100,19 @@ fn comparison_measures_the_peers_and_leaves_nobody_behind() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let arguments = ["compare", "--quick", "--rounds", "1", "--only", "churn", "--json", "-"];
+    let arguments = ["compare", "--quick", "--peers", "nginx,haproxy", "--scenarios", "churn", "--json", "-"];
     // A folder of our own tells our children from those of others.
     let output = Command::new(env!("CARGO_BIN_EXE_loadtest")).args(arguments).env("TMPDIR", folder.path()).output();
     let output = output.unwrap();
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{text}");
     let figures: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(figures["rounds"].as_array().unwrap().len(), 2, "{figures}");
+    assert_eq!(figures["rounds"].as_array().unwrap().len(), 4, "{figures}");
     for round in figures["rounds"].as_array().unwrap() {
         assert!(round["cpu_us"].as_f64().unwrap() > 1.0, "{round}");
         assert_eq!(round["failed"], 0, "{round}");
     }
-    assert!(figures["ratios"][0]["cpu"]["min"].as_f64().unwrap() > 0.0, "{figures}");
+    assert!(figures["ratios"][0]["ratio"]["min"].as_f64().unwrap() > 0.0, "{figures}");
     assert_eq!(left_behind(folder.path()), Vec::<String>::new());
 }
 
@@ -84,12 +125,14 @@ fn a_stopped_comparison_leaves_nobody_behind() {
     let folder = tempfile::tempdir().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
     command
-        .args(["compare", "--proxy-core", "0", "--load-core", "0", "--only", "h1_small"])
+        .args(["compare", "--proxy-core", "0", "--load-core", "0", "--only", "h1_small", "--peers", "nginx,haproxy"])
+        .args(["--seconds", "60"])
         .env("TMPDIR", folder.path());
-    let mut running = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(running.stderr.take().unwrap()).lines();
-    // The upstreams and the first proxy run by then.
-    while !lines.next().unwrap().unwrap().starts_with("starting haproxy") {}
+    let mut running = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    while !left_behind(folder.path()).iter().any(|line| line.contains("nginx.conf")) {
+        assert_eq!(running.try_wait().unwrap(), None, "it has not ended");
+        std::thread::yield_now();
+    }
     let pid = running.id().to_string();
     assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
     assert_eq!(running.wait().unwrap().code(), Some(2));

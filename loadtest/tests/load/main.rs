@@ -6,13 +6,15 @@ mod command;
 mod scenario;
 mod server;
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use http::{HeaderName, Method};
 use loadtest::{
     Plan, Report,
-    plan::{Opening, Pace, Phase, Protocol, Request, Reuse, Trust},
+    hold::{self, Layer},
+    plan::{Handshakes, Opening, Pace, Phase, Protocol, Request, Reuse, Trust},
     report::ErrorKind,
+    responder,
 };
 use rustls::pki_types::{PrivateKeyDer, pem::PemObject};
 use server::Server;
@@ -176,6 +178,76 @@ async fn tls_believes_strangers_only_if_told() {
     assert_eq!((report.completed, report.errors_of(ErrorKind::Tls)), (0, 40), "{report}");
     let report = over_tls(Protocol::Http2, Trust { insecure: true, ..Trust::default() }, acceptor).await;
     assert_eq!((report.completed, report.failed), (40, 0), "{report}");
+}
+
+#[tokio::test]
+async fn tls_sessions_are_taken_up_again_unless_full_handshakes_are_asked_for() {
+    let (_, acceptor) = certificate();
+    let server = Server::start(Some(acceptor)).await;
+    for (handshakes, resumed) in [(Handshakes::Full, 0..1), (Handshakes::Resumed, 15..20)] {
+        let plan = Plan::new(&format!("https://{}/who", server.address)).unwrap().requests(20).connections(1);
+        let trust = Trust { insecure: true, ..Trust::default() };
+        let report = loadtest::run(Plan { reuse: Reuse::Close, handshakes, trust, ..plan }).await.unwrap();
+        assert_eq!((report.failed, report.connections), (0, 20), "{report}");
+        assert!(resumed.contains(&report.resumed), "{handshakes:?}: {report}");
+    }
+}
+
+#[tokio::test]
+async fn latencies_of_the_warm_up_are_not_recorded() {
+    let server = Server::start(None).await;
+    let plan = Plan::new(&server.url("/")).unwrap().rate(200.0).duration(Duration::from_millis(600));
+    let load = loadtest::start(Plan { warm_up: Duration::from_millis(400), ..plan }).await.unwrap();
+    server.stall(Duration::from_millis(150)).await;
+    let report = load.finish().await;
+    assert_eq!((report.completed, report.failed), (120, 0), "{report}");
+    assert!(report.latency.max < Duration::from_millis(120), "the stall is over when it is measured: {report}");
+    assert!(report.wait.max > Duration::ZERO, "{report}");
+}
+
+/// A responder on a port of its own.
+async fn responder() -> SocketAddr {
+    let address = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.local_addr().unwrap()
+    };
+    tokio::spawn(async move { responder::serve(&[address]).await });
+    while tokio::net::TcpStream::connect(address).await.is_err() {
+        tokio::task::yield_now().await;
+    }
+    address
+}
+
+#[tokio::test]
+async fn websocket_messages_come_back_over_kept_connections() {
+    let address = responder().await;
+    for size in [0, 64, 300, 40_000] {
+        let plan = Plan::new(&format!("http://{address}/ws")).unwrap().requests(50).connections(4);
+        let plan = plan.protocol(Protocol::WebSocket).mix(vec![Request::post("/ws", vec![7; size])]);
+        let report = loadtest::run(Plan { opening: Opening::AllAtOnce, ..plan }).await.unwrap();
+        assert_eq!((report.completed, report.failed, report.connections), (50, 0, 4), "{report}");
+        assert_eq!(report.bytes_received, 50 * size as u64, "{report}");
+        assert_eq!(report.statuses.keys().collect::<Vec<_>>(), [&101], "{report}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_upgrade_fails_websocket_messages() {
+    let server = Server::start(None).await;
+    let plan = plan(&server, "/status/404").requests(10).connections(2).protocol(Protocol::WebSocket);
+    check_all_failed(&loadtest::run(plan).await.unwrap(), ErrorKind::Status4xx);
+}
+
+#[tokio::test]
+async fn idle_connections_are_opened_with_and_without_tls() {
+    let (_, acceptor) = certificate();
+    for (tls, layer) in [(None, Layer::Plain), (Some(acceptor), Layer::Tls)] {
+        let server = Server::start(tls).await;
+        let held = hold::open(server.address, layer, 12).await.unwrap();
+        assert_eq!((held.count(), held.alive()), (12, 12), "{layer:?}");
+        assert_eq!(server.came().len(), 12, "one request each");
+        assert_eq!(server.state.connections.load(std::sync::atomic::Ordering::Relaxed), 12);
+    }
 }
 
 #[track_caller]
