@@ -5,8 +5,8 @@
 
 use std::cell::RefCell;
 
-/// Bytes that are read at once: a TLS record, and more than most messages.
-pub const SIZE: usize = 16 * 1024;
+/// Bytes that are read at once: more than most messages have, and little enough to be copied if a body has begun in them.
+pub const SIZE: usize = 8 * 1024;
 
 thread_local! {
     static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; SIZE].into());

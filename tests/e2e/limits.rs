@@ -164,6 +164,20 @@ async fn slow_head_is_timed_out_with_a_reply() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn connection_that_fell_asleep_answers_again() {
+    let stack = Stack::start(&with_timeouts("header = \"50ms\"")).await;
+    let mut raw = Raw::connect(stack.address("web")).await;
+    for _ in 0..3 {
+        raw.send("GET /bytes/3 HTTP/1.1\r\nhost: a\r\n\r\n").await;
+        assert!(raw.head().await.starts_with("HTTP/1.1 200"));
+        raw.body(3).await;
+        // By when another client's head has timed out, this connection has been idle for as long.
+        let slow = raw::exchange(stack.address("web"), "GET / HTTP/1.1\r\n").await;
+        assert_eq!(raw::status(&slow), 408);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn slow_head_is_timed_out_on_a_kept_connection_too() {
     let stack = Stack::start(&with_timeouts("header = \"150ms\"")).await;
     let mut raw = Raw::connect(stack.address("web")).await;

@@ -120,6 +120,11 @@ where
         self.decoder = Decoder::UntilClose;
     }
 
+    /// The exchange is over, and it is not known when the next one begins.
+    pub fn rest(&mut self) {
+        self.inbox.rest();
+    }
+
     /// Whether the endpoint cannot have seen anything of the request.
     pub fn is_unsent(&self) -> bool {
         self.sending == Sending::Nothing

@@ -41,8 +41,11 @@ pub type Parsed<T> = Result<Option<(T, usize)>, Malformed>;
 /// Field lines that need no memory of their own while they are being parsed.
 const FIELDS: usize = 100;
 
-/// Room for the fields that a proxy adds, so that the map does not grow on its way.
-const ADDED: usize = 10;
+/// Room for the fields that are added to a request on its way, so that the map does not grow.
+const ADDED_TO_REQUESTS: usize = 10;
+
+/// The like for responses.
+const ADDED_TO_RESPONSES: usize = 2;
 
 /// The head of a request at the front of `bytes`; `None` while it is not whole.
 pub fn request(bytes: &[u8], limits: Limits) -> Parsed<request::Parts> {
@@ -57,7 +60,7 @@ pub fn request(bytes: &[u8], limits: Limits) -> Parsed<request::Parts> {
             Method::from_bytes(parsed.method.unwrap_or_default().as_bytes()).map_err(|_| Malformed::Syntax)?;
         head.uri = text.uri(parsed.path.unwrap_or_default())?;
         head.version = version(parsed.version)?;
-        head.headers = text.fields(parsed.headers)?;
+        head.headers = text.fields(parsed.headers, ADDED_TO_REQUESTS)?;
         text.lines_end_in_crlf()?;
         Ok(Some((head, length)))
     })
@@ -74,7 +77,7 @@ pub fn response(bytes: &[u8], limits: Limits) -> Parsed<response::Parts> {
         let mut head = Response::new(()).into_parts().0;
         head.status = StatusCode::from_u16(parsed.code.unwrap_or_default()).map_err(|_| Malformed::Syntax)?;
         head.version = version(parsed.version)?;
-        head.headers = text.fields(parsed.headers)?;
+        head.headers = text.fields(parsed.headers, ADDED_TO_RESPONSES)?;
         text.lines_end_in_crlf()?;
         keep_reason(&mut head, parsed.reason.unwrap_or_default());
         Ok(Some((head, length)))
@@ -91,7 +94,7 @@ pub fn trailers(bytes: &[u8], limits: Limits) -> Parsed<HeaderMap> {
         Err(_) => return Err(Malformed::Syntax),
     };
     let text = Text::new(bytes, length);
-    let fields = text.fields(fields)?;
+    let fields = text.fields(fields, 0)?;
     text.last_line_ends_in_crlf()?;
     Ok(Some((fields, length)))
 }
@@ -155,8 +158,9 @@ impl<'a> Text<'a> {
         Uri::from_maybe_shared(target).map_err(|_: InvalidUri| Malformed::Syntax)
     }
 
-    fn fields(&self, fields: &[Header<'_>]) -> Result<HeaderMap, Malformed> {
-        let mut map = HeaderMap::with_capacity(fields.len() + ADDED);
+    /// A map of these fields with room for `more`.
+    fn fields(&self, fields: &[Header<'_>], more: usize) -> Result<HeaderMap, Malformed> {
+        let mut map = HeaderMap::with_capacity(fields.len() + more);
         for field in fields {
             let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Malformed::Syntax)?;
             let range = self.range(field.value);

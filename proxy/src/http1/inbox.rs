@@ -51,6 +51,14 @@ impl Inbox {
         self.bytes
     }
 
+    /// Lets go of memory that a body was read into: a connection that waits owns none, and the next body, on whichever
+    /// connection, finds it in the cache.
+    pub fn rest(&mut self) {
+        if self.bytes.is_empty() {
+            self.bytes = BytesMut::new();
+        }
+    }
+
     /// Whether nothing was read ahead.
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
@@ -126,7 +134,8 @@ impl Inbox {
         if expected <= scratch::SIZE {
             return scratch::lend(|scratch| self.poll_fill_from(stream, cx, scratch));
         }
-        self.bytes.reserve(expected);
+        // One byte more than can come: a read that fills its buffer leaves tokio in doubt whether there is more.
+        self.bytes.reserve(expected + 1);
         poll_read_buf(Pin::new(stream), cx, &mut self.bytes)
     }
 

@@ -140,7 +140,8 @@ mod tests {
     #[tokio::test]
     async fn bytes_go_from_socket_to_socket() {
         let ((mut sender, from), (to, mut receiver)) = (pair().await, pair().await);
-        let sent: Vec<u8> = (0..1_000_000_u32).map(|number| number.to_le_bytes()[0] ^ number.to_le_bytes()[1]).collect();
+        let sent: Vec<u8> =
+            (0..1_000_000_u32).map(|number| number.to_le_bytes()[0] ^ number.to_le_bytes()[1]).collect();
         let expected = sent.clone();
         let sending = tokio::spawn(async move { sender.write_all(&sent).await });
         let receiving = tokio::spawn(async move {

@@ -169,7 +169,8 @@ impl Pool {
     }
 
     /// Keeps a connection for the next request, if it can carry one.
-    pub fn give_back(&self, http1: Box<Http1>) {
+    pub fn give_back(&self, mut http1: Box<Http1>) {
+        http1.connection.rest();
         let mut idle = self.shard().http1.lock();
         if http1.connection.is_reusable() && idle.len() < self.max_idle {
             idle.push(Idle { http1, since: Instant::now() });
