@@ -23,7 +23,7 @@ pub struct Failover<'a> {
     service: &'a Service,
     affinity: &'a Affinity,
     /// As it goes to the endpoint.
-    head: request::Parts,
+    head: &'a request::Parts,
     upload: Option<Arc<Upload>>,
     /// What the balancer hashes.
     key: u64,
@@ -40,7 +40,7 @@ impl<'a> Failover<'a> {
         exchange: &Exchange,
         route: &'a RouteView,
         affinity: &'a Affinity,
-        head: request::Parts,
+        head: &'a request::Parts,
     ) -> Failover<'a> {
         let service = &route.service;
         let begun = Instant::from_std(exchange.context.started);
@@ -59,7 +59,7 @@ impl<'a> Failover<'a> {
     }
 
     /// The response of the first endpoint that gave one worth passing on.
-    pub async fn run(mut self, exchange: &mut Exchange) -> Result<Response<Incoming>, Cause> {
+    pub async fn run(&mut self, exchange: &mut Exchange) -> Result<Response<Incoming>, Cause> {
         self.service.deposit(exchange.context.started);
         let mut last = Cause::NoEndpoint;
         for number in 1.. {
@@ -80,8 +80,8 @@ impl<'a> Failover<'a> {
         let endpoint = Arc::clone(&picked.endpoint);
         exchange.attempting(picked);
         let begun = self.begun.take().unwrap_or_else(Instant::now);
-        let parcel = Parcel { head: &self.head, upload: self.upload.as_ref(), patience: self.patience, begun };
-        let result = attempt::send(&endpoint, parcel).await;
+        let parcel = Parcel { head: self.head, upload: self.upload.as_ref(), patience: self.patience, begun };
+        let result = attempt::send(&endpoint, &parcel).await;
         exchange.attempted(outcome(&result), begun.into_std());
         if let Err(failure) = &result {
             self.failed_at(&endpoint, failure);

@@ -1,7 +1,7 @@
 //! Waypost: a Layer-7 load balancer and reverse proxy.
 //!
-//! The straight line of a request: [`edge`] accepts a connection, speaks TLS and hands hyper's request to
-//! [`pipeline`], which asks [`router`] for the route, lets the route's [`middleware`] chain look at it, has
+//! The straight line of a request: [`edge`] accepts a connection, speaks TLS and has [`http1`] (or hyper, for HTTP/2)
+//! read a request for [`pipeline`], which asks [`router`] for the route, lets the route's [`middleware`] chain look at it, has
 //! [`failover`] try one endpoint of the [`upstream`] service after another, and lets the chain look at the answer.
 //! [`snapshot`] is what all of them read; [`reload`] is the one way to change it.
 

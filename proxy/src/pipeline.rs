@@ -34,10 +34,10 @@ pub struct View {
     pub access_log: Option<AccessLog>,
 }
 
-/// A request, taken apart.
+/// A request, taken apart. What is used up is taken out.
 struct Asked {
     head: request::Parts,
-    body: Incoming,
+    body: Option<Incoming>,
     upgrade: Option<Upgrade>,
 }
 
@@ -58,16 +58,18 @@ pub async fn handle(
     mut request: Request<Incoming>,
 ) -> Response<ResponseBody> {
     let upgrade = Upgrade::wanted(&mut request);
-    let (mut head, body) = request.into_parts();
+    let (head, body) = request.into_parts();
+    let mut asked = Asked { head, body: Some(body), upgrade };
+    let head = &mut asked.head;
     let grpc = GrpcClient::of(&head.headers);
     let Some(listener) = view.listener else { return gone(downstream, grpc) };
-    let checked = framing::check(&mut head, &listener.config.limits);
-    let host = framing::host(&head);
-    let context = RequestContext::identify(downstream, &head, host, &listener.config.trusted_proxies);
+    let checked = framing::check(head, &listener.config.limits);
+    let host = framing::host(head);
+    let context = RequestContext::identify(downstream, head, host, &listener.config.trusted_proxies);
     let books = Books { unrouted: Arc::clone(&listener.unrouted), access_log: view.access_log };
-    let mut exchange = Exchange::begin(books, downstream, &head, context);
+    let mut exchange = Exchange::begin(books, downstream, head, context);
     let passed = match checked {
-        Ok(()) => pass(&listener, &mut exchange, Asked { head, body, upgrade }).await,
+        Ok(()) => pass(&listener, &mut exchange, &mut asked).await,
         Err(cause) => Err(cause),
     };
     match passed {
@@ -83,30 +85,31 @@ pub async fn handle(
 }
 
 /// From the head to the endpoint's answer, or to the reason why there is none.
-async fn pass(listener: &ListenerView, exchange: &mut Exchange, asked: Asked) -> Result<Passed, Cause> {
-    let Asked { mut head, body, upgrade } = asked;
-    framing::covered(&exchange.downstream, &head, &exchange.context)?;
-    framing::normalise_target(&mut head)?;
+async fn pass(listener: &ListenerView, exchange: &mut Exchange, asked: &mut Asked) -> Result<Passed, Cause> {
+    let Asked { head, body, upgrade } = asked;
+    framing::covered(&exchange.downstream, head, &exchange.context)?;
+    framing::normalise_target(head)?;
     forwarding::distrust(&mut head.headers, &exchange.context);
-    if let Some(location) = listener.redirect(&head, &exchange.context)? {
+    if let Some(location) = listener.redirect(head, &exchange.context)? {
         return Ok(Passed::Reply(reply::redirect_to_https(location), Cause::Redirect));
     }
-    let route = Arc::clone(listener.find(&head, &exchange.context)?);
+    let route = Arc::clone(listener.find(head, &exchange.context)?);
     exchange.routed(&route);
-    let protocol = upgrade.as_ref().map(|upgrade| upgrade.protocol(&head));
+    let protocol = upgrade.as_ref().map(|upgrade| upgrade.protocol(head));
     forwarding::strip(&mut head.headers);
-    if let Flow::Reply(response) = route.chain.on_request(&mut head, &exchange.context) {
+    if let Flow::Reply(response) = route.chain.on_request(head, &exchange.context) {
         let cause = if response.status().is_redirection() { Cause::Redirect } else { Cause::Middleware };
         return Ok(Passed::Reply(response, cause));
     }
     exchange.admitted(route.service.admit().ok_or(Cause::Overloaded)?);
     let affinity = route.service.affinity(&mut head.headers, exchange.context.client_ip);
-    forwarding::prepare(&mut head, &exchange.context, &exchange.downstream);
+    forwarding::prepare(head, &exchange.context, &exchange.downstream);
     if let (Some(upgrade), Some(protocol)) = (&upgrade, protocol) {
-        upgrade.offer(&mut head, protocol);
+        upgrade.offer(head, protocol);
     }
-    if upgrade.is_none() && !body.is_end_stream() {
-        exchange.upload = Some(upload(&route, listener, body));
+    if upgrade.is_none() {
+        let body = body.take_if(|body| !body.is_end_stream());
+        exchange.upload = body.map(|body| upload(&route, listener, body));
     }
     let mut response = Failover::new(exchange, &route, &affinity, head).run(exchange).await?;
     let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
@@ -116,7 +119,7 @@ async fn pass(listener: &ListenerView, exchange: &mut Exchange, asked: Asked) ->
     forwarding::prepare_response(&mut head);
     pin(exchange, &route, &affinity, &mut head);
     route.chain.on_response(&mut head, &exchange.context);
-    match (upgrade, tunnel) {
+    match (upgrade.take(), tunnel) {
         (Some(upgrade), Some(tunnel)) => {
             upgrade.accept(&mut head, agreed);
             Ok(Passed::Upgrade(head, upgrade, tunnel))

@@ -164,7 +164,7 @@ async fn slow_head_is_timed_out_with_a_reply() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn connection_that_fell_asleep_answers_again() {
+async fn idle_connection_answers_again() {
     let stack = Stack::start(&with_timeouts("header = \"50ms\"")).await;
     let mut raw = Raw::connect(stack.address("web")).await;
     for _ in 0..3 {

@@ -28,7 +28,6 @@ use crate::pipeline::{self, View};
 use crate::reply::{self, Cause};
 
 /// Hands each request to the pipeline.
-#[derive(Clone)]
 pub(super) struct Handler {
     pub(super) downstream: Arc<Downstream>,
     pub(super) shared: Shared,
@@ -36,6 +35,11 @@ pub(super) struct Handler {
 }
 
 impl Handler {
+    /// The answer to a request over HTTP/1.1. Boxed, so that a connection is small while it has none.
+    fn answer(&self, request: Request<http1::Incoming>) -> Pin<Box<impl Future<Output = Response<ResponseBody>>>> {
+        Box::pin(self.handle(request.map(Incoming::Http1)))
+    }
+
     fn view(&self) -> View {
         let snapshot = self.shared.snapshot.load();
         View { listener: self.gate.view(&snapshot), access_log: snapshot.access_log.clone() }
@@ -47,13 +51,15 @@ impl Handler {
 }
 
 /// HTTP/2 answers many requests at once.
-impl Service<Request<hyper::body::Incoming>> for Handler {
+struct Answering(Arc<Handler>);
+
+impl Service<Request<hyper::body::Incoming>> for Answering {
     type Response = Response<ResponseBody>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Infallible>> + Send>>;
 
     fn call(&self, request: Request<hyper::body::Incoming>) -> Self::Future {
-        let handler = self.clone();
+        let handler = Arc::clone(&self.0);
         Box::pin(async move { Ok(handler.handle(request.map(Incoming::Http2)).await) })
     }
 }
@@ -72,11 +78,7 @@ enum Parting {
     Linger,
     Refuse(Cause),
     Http2,
-    Asleep,
 }
-
-/// A connection that is found idle when the clock looks at it goes to sleep. The clock looks first after this.
-const DROWSY: Duration = Duration::from_secs(2);
 
 /// How an HTTP/1.1 connection takes the end of its listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,7 +99,7 @@ impl Conversation {
     /// Speaks HTTP/1.1 to the end, or HTTP/2 if that is what a client without TLS begins with.
     pub(super) async fn over_http1(self, socket: Socket) {
         let line = Line::new(socket);
-        let parting = self.awake_and_asleep(&line).await;
+        let parting = self.converse(&line).await;
         let Some((socket, read)) = line.take() else { return };
         match parting {
             Parting::Close => {}
@@ -106,34 +108,8 @@ impl Conversation {
                 self.gate.metrics.refused(cause.token());
                 refuse(cause, socket).await;
             }
-            Parting::Asleep => {}
             // Boxed: an idle HTTP/1.1 connection is not to be as large as an HTTP/2 one.
             Parting::Http2 => Box::pin(self.over_http2(socket.unread(read))).await,
-        }
-    }
-
-    /// A connection on which nothing happens is put to sleep: a socket and a few facts about it.
-    async fn awake_and_asleep(&self, line: &Arc<Line<Socket>>) -> Parting {
-        loop {
-            // Boxed, so that it can be let go of.
-            let parting = Box::pin(self.converse(line)).await;
-            if !matches!(parting, Parting::Asleep) {
-                return parting;
-            }
-            if !self.wakes(line).await {
-                return Parting::Close;
-            }
-        }
-    }
-
-    /// Sleeps until the client says something (`true`), or until it has been silent for too long.
-    async fn wakes(&self, line: &Line<Socket>) -> bool {
-        let Turn::Idle(taken) = self.handler.downstream.activity.turn() else { return true };
-        let _busy = self.handler.downstream.lifecycle.busy.token();
-        tokio::select! {
-            () = poll_fn(|cx| line.poll_readable(cx)) => true,
-            () = self.gate.closing.cancelled() => true,
-            () = sleep(self.timeouts.idle.0.saturating_sub(taken)) => false,
         }
     }
 
@@ -141,9 +117,8 @@ impl Conversation {
     async fn converse(&self, line: &Arc<Line<Socket>>) -> Parting {
         let Conversation { handler, gate, timeouts, limits } = self;
         let downstream = &handler.downstream;
-        let mut speaking =
-            pin!(server::serve(line, head_limits(limits), |request| handler.handle(request.map(Incoming::Http1))));
-        let mut watch = pin!(sleep(DROWSY.min(timeouts.header.0).min(timeouts.idle.0)));
+        let mut speaking = pin!(server::serve(line, head_limits(limits), |request| handler.answer(request)));
+        let mut watch = pin!(sleep(timeouts.header.0.min(timeouts.idle.0)));
         let _busy = downstream.lifecycle.busy.token();
         let mut leaving = Leaving::No;
         loop {
@@ -167,7 +142,6 @@ impl Conversation {
                 () = watch.as_mut() => match patience(downstream.activity.turn(), timeouts) {
                     _ if is_deaf(downstream, gate, timeouts) => return Parting::Close,
                     Patience::LeftIdle(_) if leaving == Leaving::AfterNext => return Parting::Close,
-                    Patience::LeftIdle(_) if staying && line.is_quiet() => return Parting::Asleep,
                     Patience::Left(wait) | Patience::LeftIdle(wait) => watch.as_mut().reset(Instant::now() + wait),
                     Patience::OverHead if line.awaits_head() => return Parting::Refuse(Cause::HeaderTimeout),
                     // The rest of an upload that nobody reads is no head: its response has been sent.
@@ -196,9 +170,10 @@ impl Conversation {
     pub(super) async fn over_http2(self, socket: Socket) {
         let Conversation { handler, gate, timeouts, limits } = self;
         let downstream = Arc::clone(&handler.downstream);
-        let mut connection = std::pin::pin!(http2_builder(&limits).serve_connection(TokioIo::new(socket), handler));
+        let answering = Answering(Arc::new(handler));
+        let mut connection = pin!(http2_builder(&limits).serve_connection(TokioIo::new(socket), answering));
         let idle = timeouts.idle.0;
-        let mut watch = std::pin::pin!(sleep(idle));
+        let mut watch = pin!(sleep(idle));
         let mut busy = Some(downstream.lifecycle.busy.token());
         let mut leaving = false;
         loop {

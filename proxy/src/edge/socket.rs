@@ -138,16 +138,6 @@ impl Transport for Socket {
         }
     }
 
-    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let tcp = match &self.stream {
-            Stream::Plain(wire) => &wire.tcp,
-            // All that TLS had read has been taken out of it: it was asked for more, and had none.
-            Stream::Tls(stream) => &stream.get_ref().0.tcp,
-        };
-        // An error is found again when it is read.
-        tcp.poll_read_ready(cx).map(|_| ())
-    }
-
     fn passed(&self, written: &Poll<io::Result<usize>>) {
         self.sent(written);
     }

@@ -83,8 +83,9 @@ impl Chunked {
             (Stage::Size { size, digits }, _) if byte.is_ascii_hexdigit() => longer(size, digits, byte)?,
             (Stage::Size { size, digits: 1.. } | Stage::Padding { size }, b' ' | b'\t') => self.padded(size)?,
             (Stage::Size { size, digits: 1.. } | Stage::Padding { size }, b';') => Stage::Extension { size },
-            (Stage::Size { size, digits: 1.. } | Stage::Padding { size }, b'\r') => Stage::SizeEnd { size },
-            (Stage::Extension { size }, b'\r') => Stage::SizeEnd { size },
+            (Stage::Size { size, digits: 1.. } | Stage::Padding { size } | Stage::Extension { size }, b'\r') => {
+                Stage::SizeEnd { size }
+            }
             (Stage::Extension { size }, _) if byte != b'\n' => {
                 self.skipped()?;
                 Stage::Extension { size }

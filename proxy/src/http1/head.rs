@@ -125,10 +125,9 @@ fn version(minor: Option<u8>) -> Result<Version, Malformed> {
 
 /// A reason that says something of its own is passed on; HTTP/2 and most servers have none (RFC 9112 section 4).
 fn keep_reason(head: &mut response::Parts, reason: &str) {
-    if !reason.is_empty() && head.status.canonical_reason() != Some(reason) {
-        if let Ok(reason) = ReasonPhrase::try_from(reason.as_bytes()) {
-            head.extensions.insert(reason);
-        }
+    let own = !reason.is_empty() && head.status.canonical_reason() != Some(reason);
+    if let (true, Ok(reason)) = (own, ReasonPhrase::try_from(reason.as_bytes())) {
+        head.extensions.insert(reason);
     }
 }
 

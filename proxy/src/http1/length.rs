@@ -29,11 +29,9 @@ pub struct Ambiguous;
 pub fn of_request(head: &request::Parts) -> Result<Length, Ambiguous> {
     match (head.headers.get(header::TRANSFER_ENCODING), content_length(&head.headers)?) {
         (None, length) => Ok(Length::Known(length.unwrap_or(0))),
-        (Some(_), Some(_)) => Err(Ambiguous),
         // HTTP/1.0 knows no transfer codings: its recipients would see another body (section 6.1).
-        (Some(_), None) if head.version == Version::HTTP_10 => Err(Ambiguous),
-        (Some(_), None) if is_chunked(&head.headers) => Ok(Length::Chunked),
-        (Some(_), None) => Err(Ambiguous),
+        (Some(_), None) if head.version == Version::HTTP_11 && is_chunked(&head.headers) => Ok(Length::Chunked),
+        (Some(_), _) => Err(Ambiguous),
     }
 }
 

@@ -125,20 +125,6 @@ impl<S: Transport + 'static> Line<S> {
         inbox.poll_head(stream, cx, |bytes| head::request(bytes, limits))
     }
 
-    /// Whether there is nothing but the socket: no exchange, and nothing read of the next one.
-    pub fn is_quiet(&self) -> bool {
-        let io = self.io.lock();
-        io.stage == Stage::Head && io.inbox.is_empty()
-    }
-
-    /// Ready when the client has something to say, or has left.
-    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
-        match &self.io.lock().stream {
-            Some(stream) => stream.poll_readable(cx),
-            None => Poll::Ready(()),
-        }
-    }
-
     /// Whether the client's first words are HTTP/2's (RFC 9113 section 3.4).
     pub fn begins_http2(&self) -> bool {
         const PREFACE: &[u8] = b"PRI * HTTP/2.0";

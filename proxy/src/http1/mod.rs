@@ -6,7 +6,7 @@
 
 use std::fmt::Debug;
 use std::io;
-use std::task::{Context, Poll};
+use std::task::Poll;
 
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -36,11 +36,6 @@ pub trait Transport: AsyncRead + AsyncWrite + Unpin + Send + Debug {
     /// The socket itself, if bytes pass through it as they are.
     fn plain(&self) -> Option<&TcpStream> {
         None
-    }
-
-    /// Ready when there may be something to read. Needed of what clients connect with.
-    fn poll_readable(&self, _cx: &mut Context<'_>) -> Poll<()> {
-        Poll::Ready(())
     }
 
     /// Bytes were written to [`Transport::plain`] past this transport, or could not be.

@@ -145,8 +145,8 @@ mod tests {
         let expected = sent.clone();
         let sending = tokio::spawn(async move { sender.write_all(&sent).await });
         let receiving = tokio::spawn(async move {
-            let mut received = Vec::new();
-            receiver.read_to_end(&mut received).await.map(|_| received)
+            let mut whole = Vec::new();
+            receiver.read_to_end(&mut whole).await.map(|_| whole)
         });
         let mut pipe = Pipe::new().unwrap();
         while poll_fn(|cx| pipe.poll_fill(&from, 300_000, cx)).await.unwrap() > 0 {

@@ -65,7 +65,7 @@ pub struct Parcel<'a> {
 }
 
 /// Sends a request to `endpoint` and waits for the head of the response.
-pub async fn send(endpoint: &Endpoint, parcel: Parcel<'_>) -> Result<Response<Incoming>, Failure> {
+pub async fn send(endpoint: &Endpoint, parcel: &Parcel<'_>) -> Result<Response<Incoming>, Failure> {
     let upgrade = parcel.head.headers.contains_key(header::UPGRADE);
     let wanted = if upgrade && !endpoint.target.is_h2c() { Wanted::Http1 } else { Wanted::Any };
     // An idle connection that the endpoint has just closed is no failure of the endpoint: the request was not sent,
@@ -81,8 +81,8 @@ pub async fn send(endpoint: &Endpoint, parcel: Parcel<'_>) -> Result<Response<In
     // Boxed: it is rare, and a handshake's state would make every exchange as large as itself.
     let opened = Box::pin(open(endpoint, wanted, parcel.patience.deadline)).await;
     let lease = opened.map_err(|error| unconnected(&error, parcel.patience))?;
-    let parcel = Parcel { begun: Instant::now(), ..parcel };
-    over(endpoint, lease, parcel).await.map_err(|lapse| match lapse {
+    let parcel = Parcel { begun: Instant::now(), ..*parcel };
+    over(endpoint, lease, &parcel).await.map_err(|lapse| match lapse {
         Lapse::Failed(failure) => failure,
         Lapse::Stale => Failure { cause: Cause::UpstreamReset, detail: "closed at once".to_owned(), sent: false },
     })
@@ -117,7 +117,7 @@ fn unconnected(error: &ConnectError, patience: Patience) -> Failure {
     Failure { cause, detail: error.to_string(), sent: false }
 }
 
-async fn over(endpoint: &Endpoint, lease: Lease, parcel: Parcel<'_>) -> Result<Response<Incoming>, Lapse> {
+async fn over(endpoint: &Endpoint, lease: Lease, parcel: &Parcel<'_>) -> Result<Response<Incoming>, Lapse> {
     match lease {
         Lease::Http1(connection) => over_http1(endpoint, connection, parcel).await,
         Lease::Http2 { sender, stream } => Box::pin(over_http2(endpoint, (sender, stream), parcel)).await,
@@ -127,7 +127,7 @@ async fn over(endpoint: &Endpoint, lease: Lease, parcel: Parcel<'_>) -> Result<R
 async fn over_http1(
     endpoint: &Endpoint,
     mut http1: Box<Http1>,
-    parcel: Parcel<'_>,
+    parcel: &Parcel<'_>,
 ) -> Result<Response<Incoming>, Lapse> {
     let Http1 { connection, alarm } = &mut *http1;
     connection.begin(parcel.head, parcel.upload.map(RequestBody::of));
@@ -150,7 +150,7 @@ async fn over_http1(
 async fn over_http2(
     endpoint: &Endpoint,
     (mut sender, stream): (Http2, StreamGuard),
-    parcel: Parcel<'_>,
+    parcel: &Parcel<'_>,
 ) -> Result<Response<Incoming>, Lapse> {
     let request = Request::from_parts(parcel.head.clone(), RequestBody::from_start(parcel.upload));
     let (request, key) = to_http2(request, &endpoint.target.scheme());
@@ -178,8 +178,8 @@ struct Limit<'a> {
 }
 
 impl Limit<'_> {
-    fn of(parcel: Parcel<'_>) -> Limit<'_> {
-        let Parcel { upload, patience, begun, .. } = parcel;
+    fn of<'a>(parcel: &Parcel<'a>) -> Limit<'a> {
+        let Parcel { upload, patience, begun, .. } = *parcel;
         Limit { patience, upload, until: patience.until(begun) }
     }
 
