@@ -103,11 +103,25 @@ impl IdleTimer {
     }
 }
 
+/// Pieces of an upload that are copied to be kept.
+const SMALL: usize = 4 * 1024;
+
+/// What is kept of an upload for a repeat.
+#[derive(Debug, Clone, Copy)]
+pub struct Keep {
+    /// At most so much.
+    pub bytes: usize,
+    /// Whether it may be sent again although an endpoint has seen some of it.
+    pub when_sent: bool,
+}
+
 /// A client's upload, shared by the attempts that send it.
 #[derive(Debug)]
 pub struct Upload {
     state: Mutex<UploadState>,
     received: AtomicU64,
+    /// Whether it may be sent again although an endpoint has seen some of it.
+    keeps_when_sent: bool,
 }
 
 #[derive(Debug)]
@@ -141,20 +155,31 @@ enum Stage {
 }
 
 impl Upload {
-    /// Wraps a client's body; up to `keep` bytes are kept for a repeat.
-    pub fn new(incoming: Incoming, keep: usize, idle: Duration) -> Arc<Upload> {
+    /// Wraps a client's body; up to `keep.bytes` are kept for a repeat.
+    pub fn new(incoming: Incoming, keep: Keep, idle: Duration) -> Arc<Upload> {
         let state = UploadState {
             incoming,
             idle: IdleTimer::new(idle),
             kept: Vec::new(),
             kept_bytes: 0,
-            keep,
+            keep: keep.bytes,
             given_up: false,
             stage: Stage::Untouched,
             trailers: None,
             last_progress: Instant::now(),
         };
-        Arc::new(Upload { state: Mutex::new(state), received: AtomicU64::new(0) })
+        Arc::new(Upload { state: Mutex::new(state), received: AtomicU64::new(0), keeps_when_sent: keep.when_sent })
+    }
+
+    /// It goes to an endpoint that may act on it, and is not to be sent again: nothing has to be kept.
+    fn splices(&self) -> bool {
+        let state = self.state.lock();
+        let spent = state.given_up || !self.keeps_when_sent;
+        spent && matches!(&state.incoming, Incoming::Http1(body) if body.splices())
+    }
+
+    fn poll_splice(&self, pipe: &mut Pipe, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
+        self.state.lock().poll_splice(pipe, cx, &self.received)
     }
 
     /// Whether another attempt could send it from its first byte.
@@ -222,6 +247,39 @@ impl UploadState {
         }
     }
 
+    /// Past our memory, and past any repeat.
+    fn poll_splice(
+        &mut self,
+        pipe: &mut Pipe,
+        cx: &mut Context<'_>,
+        received: &AtomicU64,
+    ) -> Poll<Result<(), BodyError>> {
+        let Incoming::Http1(body) = &mut self.incoming else { return Poll::Ready(Err(BodyError::NotRepeatable)) };
+        self.given_up = true;
+        self.kept = Vec::new();
+        let moved = match body.poll_splice(pipe, cx) {
+            Poll::Ready(moved) => moved,
+            Poll::Pending => {
+                let error = ready!(self.idle.poll_elapsed(cx));
+                self.stage = Stage::TimedOut;
+                return Poll::Ready(Err(error));
+            }
+        };
+        self.idle.reset();
+        self.last_progress = Instant::now();
+        match moved {
+            Ok(moved) => received.fetch_add(moved as u64, Ordering::Relaxed),
+            Err(error) => {
+                self.stage = Stage::Broken;
+                return Poll::Ready(Err(error.into()));
+            }
+        };
+        if self.incoming.is_end_stream() {
+            self.end();
+        }
+        Poll::Ready(Ok(()))
+    }
+
     fn arrived(&mut self, frame: Frame<Bytes>, received: &AtomicU64) -> Frame<Bytes> {
         self.idle.reset();
         self.last_progress = Instant::now();
@@ -254,7 +312,8 @@ impl UploadState {
             self.given_up = true;
             self.kept = Vec::new();
         } else {
-            self.kept.push(data.clone());
+            // A clone of a few bytes would keep the whole buffer that they were read into.
+            self.kept.push(if data.len() < SMALL { Bytes::copy_from_slice(data) } else { data.clone() });
         }
     }
 
@@ -330,6 +389,20 @@ impl Body for RequestBody {
                 if state.stage == Stage::Untouched { state.incoming.size_hint() } else { SizeHint::default() }
             }
             Some(_) => SizeHint::default(),
+        }
+    }
+}
+
+impl Spliced for RequestBody {
+    /// From its second part on: until something of a request has left, all of it may be needed again.
+    fn splices(&self) -> bool {
+        self.sent > 0 && !self.done && self.upload.as_ref().is_some_and(|upload| upload.splices())
+    }
+
+    fn poll_splice(&mut self, pipe: &mut Pipe, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
+        match &self.upload {
+            Some(upload) => upload.poll_splice(pipe, cx),
+            None => Poll::Ready(Err(BodyError::NotRepeatable)),
         }
     }
 }
@@ -460,5 +533,11 @@ impl Spliced for ResponseBody {
             (_, None) => {}
         }
         Poll::Ready(moved.map(|_| ()))
+    }
+
+    fn drive(&mut self, cx: &mut Context<'_>) {
+        if let Source::Upstream { incoming, .. } = &mut self.source {
+            incoming.go_on(cx);
+        }
     }
 }

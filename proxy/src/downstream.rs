@@ -114,6 +114,12 @@ impl Activity {
         self.requests.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// What was read belonged to no head: from now on the client is silent.
+    pub fn rested(&self) {
+        self.head_since.store(0, Ordering::Relaxed);
+        self.idle_since.store(self.now(), Ordering::Relaxed);
+    }
+
     /// The last byte of a response has gone, or will never go.
     pub fn end(&self, now: Instant) {
         self.exchanges.fetch_sub(1, Ordering::Relaxed);

@@ -105,12 +105,9 @@ fn coding(headers: &HeaderMap) -> Result<(), Cause> {
     }
 }
 
-/// Two lengths are a smuggler's (RFC 9112 section 6.3). In HTTP/2 frames have the say, and a length that disagrees with
-/// them is refused by its parser.
+/// Two lengths are a smuggler's (RFC 9112 section 6.3), even if they are equal, and in HTTP/2, too: an endpoint may speak
+/// HTTP/1.1. That the one agrees with the frames is seen to by HTTP/2's parser.
 fn body_length(head: &request::Parts) -> Result<(), Cause> {
-    if head.version == Version::HTTP_2 {
-        return Ok(());
-    }
     http1::request_length(head).map(|_| ()).map_err(|_| Cause::BadRequest)
 }
 

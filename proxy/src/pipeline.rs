@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode, header, request, response};
 use http_body::Body;
 
-use crate::body::{Incoming, ResponseBody, Upload};
+use crate::body::{Incoming, Keep, ResponseBody, Upload};
 use crate::context::RequestContext;
 use crate::downstream::Downstream;
 use crate::exchange::{Books, Exchange};
@@ -21,6 +21,7 @@ use crate::snapshot::{ListenerView, RouteView};
 use crate::telemetry::access_log::AccessLog;
 use crate::tunnel::{Limits, Side, Upgrade};
 use crate::upstream;
+use crate::upstream::retry;
 use crate::upstream::service::Affinity;
 use crate::upstream::sticky::ClientConnection;
 use crate::{forwarding, framing};
@@ -109,7 +110,7 @@ async fn pass(listener: &ListenerView, exchange: &mut Exchange, asked: &mut Aske
     }
     if upgrade.is_none() {
         let body = body.take_if(|body| !body.is_end_stream());
-        exchange.upload = body.map(|body| upload(&route, listener, body));
+        exchange.upload = body.map(|body| Upload::new(body, kept(&route, head), listener.config.timeouts.body_idle.0));
     }
     let mut response = Failover::new(exchange, &route, &affinity, head).run(exchange).await?;
     let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
@@ -131,10 +132,10 @@ async fn pass(listener: &ListenerView, exchange: &mut Exchange, asked: &mut Aske
     }
 }
 
-/// The client's body, kept for repeats as far as the service's rules say.
-fn upload(route: &RouteView, listener: &ListenerView, body: Incoming) -> Arc<Upload> {
-    let keep = usize::try_from(route.service.config.retry.max_body.0).unwrap_or(usize::MAX);
-    Upload::new(body, keep, listener.config.timeouts.body_idle.0)
+/// What is kept of the client's body for repeats, by the service's rules.
+fn kept(route: &RouteView, head: &request::Parts) -> Keep {
+    let bytes = usize::try_from(route.service.config.retry.max_body.0).unwrap_or(usize::MAX);
+    Keep { bytes, when_sent: retry::is_idempotent(&head.method, &head.headers) }
 }
 
 /// Keeps the client on the endpoint that answered.

@@ -144,6 +144,54 @@ async fn body_without_one_length_is_refused_and_ends_the_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn equal_lengths_are_two_lengths_in_http2_too() {
+    let stack = Stack::start(CONFIG).await;
+    let mut connection = Connection::http2(stack.address("web")).await;
+    let request = Request::post("http://test.example/upload")
+        .header("content-length", "5")
+        .header("content-length", "5")
+        .body(http_body_util::Full::new(bytes::Bytes::from("hello")))
+        .unwrap();
+    let reply = connection.send(request).await.unwrap();
+    assert_eq!((reply.status, reply.reason()), (StatusCode::BAD_REQUEST, "bad_request"));
+    assert_eq!(stack.container("web-1").requests(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_read_behind_what_is_no_chunk() {
+    let stack = Stack::start(CONFIG).await;
+    let head = "POST /upload HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n";
+    let next = "GET /bytes/3 HTTP/1.1\r\nhost: a\r\n\r\n";
+    for body in ["0\rX\n\r\n", "5 x\r\nhello\r\n0\r\n\r\n", "5\r\nhelloX\r\n0\r\n\r\n"] {
+        let answer = raw::exchange(stack.address("web"), format!("{head}{body}{next}")).await;
+        assert_eq!((raw::status(&answer), answer.matches("HTTP/1.1 ").count()), (400, 1), "{body:?}: {answer}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rest_of_an_unwanted_upload_is_no_head() {
+    let config = with_timeouts("header = \"100ms\", idle = \"300ms\"")
+        .replace("service = \"shop\"", "hosts = [\"a\"]\n    service = \"shop\"");
+    let stack = Stack::start(&config).await;
+    let mut raw = Raw::connect(stack.address("web")).await;
+    raw.send("POST / HTTP/1.1\r\nhost: nobody.example\r\ncontent-length: 50000\r\n\r\n").await;
+    let head = raw.head().await;
+    assert_eq!((raw::status(&head), raw::field(&head, "connection")), (404, ""));
+    raw.body(raw::field(&head, "content-length").parse().unwrap()).await;
+    raw.send(vec![b'x'; 50_000]).await;
+    assert_eq!(raw.rest().await, "", "it is idle, and closed without a word");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn target_without_a_path_has_one_upstream() {
+    let stack = Stack::start(CONFIG).await;
+    let request = "GET http://a?b=c HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+    let answer = raw::exchange(stack.address("web"), request).await;
+    assert_eq!(raw::status(&answer), 200, "{answer}");
+    assert_eq!(stack.container("web-1").requests(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn chunks_are_read_in_one_way_only() {
     let stack = Stack::start(CONFIG).await;
     let head = "POST /upload HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n";

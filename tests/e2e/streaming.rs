@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::{Request, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use waypost_tests::connection::{Connection, empty, fed};
 use waypost_tests::raw::{self, Raw};
@@ -192,6 +193,115 @@ async fn large_download_is_correct() {
         place += bytes.len();
     }
     assert_eq!(place, LENGTH);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn upload_of_any_size_arrives_whole() {
+    let stack = Stack::start(CONFIG).await;
+    let mut client = Raw::connect(stack.address("web")).await;
+    for (method, length) in ["POST", "PUT"]
+        .into_iter()
+        .flat_map(|method| [1, 9_000, 33_000, 70_000, 3_000_000].map(|length| (method, length)))
+    {
+        let body: Vec<u8> = (0..length).map(|place| b'a' + u8::try_from(place * 7 % 23).unwrap()).collect();
+        let head = format!("{method} /upload HTTP/1.1\r\nhost: test.example\r\ncontent-length: {length}\r\n\r\n");
+        // The socket's buffers hold less than the largest, so it is written while it is read.
+        client.send([head.as_bytes(), &body].concat()).await;
+        let answer = client.head().await;
+        let told = client.body(raw::field(&answer, "content-length").parse().unwrap()).await;
+        let weighed: serde_json::Value = serde_json::from_str(&told).unwrap();
+        let expected = (Some(length as u64), Some(upstream_mock::checksum(&body)));
+        let seen = (weighed["length"].as_u64(), weighed["checksum"].as_str().map(str::to_owned));
+        assert_eq!(seen, expected, "{method} {length}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn upload_that_breaks_off_is_never_whole_upstream() {
+    let (stack, listener) = before_raw_upstream().await;
+    for length in [20_000, 200_000] {
+        let mut client = Raw::connect(stack.address("web")).await;
+        let head = format!("POST /upload HTTP/1.1\r\nhost: test.example\r\ncontent-length: {length}\r\n\r\n");
+        client.send([head.as_bytes(), &vec![b'x'; length - 1]].concat()).await;
+        let mut upstream = accept(&listener).await;
+        assert!(upstream.head().await.starts_with("POST /upload"));
+        assert_eq!(upstream.body(length - 1).await.len(), length - 1);
+        drop(client);
+        assert_eq!(upstream.rest().await, "", "the connection ends, and nothing stands for the missing byte");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn download_that_breaks_off_is_never_whole_downstream() {
+    let (stack, listener) = before_raw_upstream().await;
+    for length in [20_000, 200_000] {
+        let mut client = Raw::connect(stack.address("web")).await;
+        client.send("GET / HTTP/1.1\r\nhost: test.example\r\n\r\n").await;
+        let mut upstream = accept(&listener).await;
+        upstream.head().await;
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n");
+        upstream.send([head.as_bytes(), &vec![b'x'; length - 1]].concat()).await;
+        drop(upstream);
+        assert_eq!(raw::status(&client.head().await), 200);
+        assert_eq!(
+            client.rest().await.len(),
+            length - 1,
+            "the connection ends, and nothing stands for the missing byte"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn client_that_sends_before_it_reads_does_not_wait_for_itself() {
+    const LENGTH: usize = 20_000_000;
+    let (stack, listener) = before_raw_upstream().await;
+    let upstream = tokio::spawn(async move {
+        let (mut reading, mut writing) = listener.accept().await.unwrap().0.into_split();
+        let mut buffer = vec![0; 1 << 16];
+        // The head is shorter than a buffer, and the body much longer.
+        let mut taken = reading.read(&mut buffer).await.unwrap();
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {LENGTH}\r\n\r\n");
+        let answer = [head.as_bytes(), &vec![b'y'; LENGTH]].concat();
+        let answering = tokio::spawn(async move { writing.write_all(&answer).await.map(|()| writing) });
+        while taken < LENGTH {
+            taken += reading.read(&mut buffer).await.unwrap();
+        }
+        answering.await.unwrap().unwrap();
+    });
+    let mut client = Raw::connect(stack.address("web")).await;
+    let head = format!("POST / HTTP/1.1\r\nhost: test.example\r\ncontent-length: {LENGTH}\r\n\r\n");
+    let sending = async { client.send([head.as_bytes(), &vec![b'x'; LENGTH]].concat()).await };
+    tokio::time::timeout(Duration::from_secs(20), sending).await.expect("the upload is taken");
+    assert_eq!(raw::status(&client.head().await), 200);
+    assert_eq!(client.body(LENGTH).await.len(), LENGTH);
+    upstream.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn length_of_what_has_no_body_is_not_passed_on() {
+    let (stack, listener) = before_raw_upstream().await;
+    let mut client = Raw::connect(stack.address("web")).await;
+    client.send("GET / HTTP/1.1\r\nhost: test.example\r\n\r\n").await;
+    let mut upstream = accept(&listener).await;
+    upstream.head().await;
+    upstream.send("HTTP/1.1 204 No Content\r\ncontent-length: 5\r\n\r\n").await;
+    let head = client.head().await;
+    assert_eq!((raw::status(&head), raw::field(&head, "content-length")), (204, ""));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn endless_interim_responses_are_no_answer() {
+    let (stack, listener) = before_raw_upstream().await;
+    let mut client = Raw::connect(stack.address("web")).await;
+    client.send("POST / HTTP/1.1\r\nhost: test.example\r\ncontent-length: 0\r\n\r\n").await;
+    let mut upstream = accept(&listener).await;
+    upstream.head().await;
+    for _ in 0..40 {
+        upstream.send("HTTP/1.1 102 Processing\r\n\r\n").await;
+        tokio::task::yield_now().await;
+    }
+    let head = client.head().await;
+    assert_eq!((raw::status(&head), raw::field(&head, "x-waypost-reason")), (502, "upstream_invalid"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

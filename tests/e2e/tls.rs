@@ -89,6 +89,19 @@ async fn answers(client: &Client<'_>, stack: &Stack) -> bool {
     raw::status(&raw.head().await) == 200
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn end_of_a_connection_is_told_from_its_loss() {
+    let authority = Authority::new("authority");
+    let stack = behind(CONFIG, &authority, &site(&authority)).await;
+    let mut stream = Client::new(&authority).connect(stack.address("web"), "test.example").await.unwrap();
+    let request = b"GET /chunked/5000 HTTP/1.0\r\nhost: test.example\r\n\r\n";
+    tokio::io::AsyncWriteExt::write_all(&mut stream, request).await.unwrap();
+    let mut answer = Vec::new();
+    // Without a close_notify this would be an unexpected end.
+    tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut answer).await.unwrap();
+    assert!(answer.len() > 5000);
+}
+
 fn client_auth(mode: &str) -> String {
     let auth = format!("client_auth = {{ ca = \"{{dir}}/ca.pem\", mode = \"{mode}\" }}");
     let log = "[telemetry]\n    access_log = { path = \"{dir}/access.log\" }\n    [server]";

@@ -74,6 +74,9 @@ pub(super) struct Conversation {
 
 /// What is left to do with a connection when HTTP/1.1 is over.
 enum Parting {
+    /// It is lost, or who is at its other end takes nothing.
+    Drop,
+    /// It has come to its end.
     Close,
     Linger,
     Refuse(Cause),
@@ -102,7 +105,8 @@ impl Conversation {
         let parting = self.converse(&line).await;
         let Some((socket, read)) = line.take() else { return };
         match parting {
-            Parting::Close => {}
+            Parting::Drop => {}
+            Parting::Close => close(socket).await,
             Parting::Linger => linger(socket).await,
             Parting::Refuse(cause) => {
                 self.gate.metrics.refused(cause.token());
@@ -125,7 +129,7 @@ impl Conversation {
             let staying = leaving == Leaving::No;
             let speaking = poll_fn(|cx| {
                 let ended = speaking.as_mut().poll(cx);
-                if leaving == Leaving::AfterNext && ended.is_pending() && downstream.activity.turn() == Turn::Busy {
+                if leaving == Leaving::AfterNext && ended.is_pending() && self.turn(line) == Turn::Busy {
                     // The response says `Connection: close`.
                     leaving = Leaving::Now;
                     line.end_after_this();
@@ -139,8 +143,8 @@ impl Conversation {
                     leaving = Leaving::AfterNext;
                     watch.as_mut().reset(Instant::now() + LAST_REQUEST);
                 }
-                () = watch.as_mut() => match patience(downstream.activity.turn(), timeouts) {
-                    _ if is_deaf(downstream, gate, timeouts) => return Parting::Close,
+                () = watch.as_mut() => match patience(self.turn(line), timeouts) {
+                    _ if is_deaf(downstream, gate, timeouts) => return Parting::Drop,
                     Patience::LeftIdle(_) if leaving == Leaving::AfterNext => return Parting::Close,
                     Patience::Left(wait) | Patience::LeftIdle(wait) => watch.as_mut().reset(Instant::now() + wait),
                     Patience::OverHead if line.awaits_head() => return Parting::Refuse(Cause::HeaderTimeout),
@@ -149,6 +153,12 @@ impl Conversation {
                 },
             }
         }
+    }
+
+    /// An exchange is over for its books when the last byte has been taken from the endpoint; for the client it is when
+    /// that byte has left.
+    fn turn(&self, line: &Line<Socket>) -> Turn {
+        if line.is_answering() { Turn::Busy } else { self.handler.downstream.activity.turn() }
     }
 
     fn parting(&self, end: End) -> Parting {
@@ -161,7 +171,7 @@ impl Conversation {
             End::Refused(reason) => Parting::Refuse(cause_of(reason)),
             End::Lost(error) => {
                 tracing::debug!(listener = %self.gate.name, %error, "client connection broke off");
-                Parting::Close
+                Parting::Drop
             }
         }
     }
@@ -272,6 +282,13 @@ async fn refuse(cause: Cause, mut socket: Socket) {
     );
     if let Ok(Ok(())) = tokio::time::timeout(GOODBYE, socket.write_all(text.as_bytes())).await {
         linger(socket).await;
+    }
+}
+
+/// Closes a connection in order: without its alert, the end of a TLS connection could be anybody's (RFC 9112 section 9.8).
+async fn close(mut socket: Socket) {
+    if socket.is_tls() {
+        let _ = tokio::time::timeout(GOODBYE, socket.shutdown()).await;
     }
 }
 

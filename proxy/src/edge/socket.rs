@@ -118,6 +118,11 @@ impl Socket {
         self
     }
 
+    /// Whether the end of the connection has to be told apart from a loss.
+    pub(super) fn is_tls(&self) -> bool {
+        matches!(self.stream, Stream::Tls(_))
+    }
+
     fn sent(&self, result: &Poll<io::Result<usize>>) {
         match result {
             Poll::Ready(Ok(length)) => {
@@ -133,9 +138,17 @@ impl Socket {
 impl Transport for Socket {
     fn plain(&self) -> Option<&TcpStream> {
         match &self.stream {
-            Stream::Plain(wire) => Some(&wire.tcp),
-            Stream::Tls(_) => None,
+            Stream::Plain(wire) if wire.read_ahead.is_empty() => Some(&wire.tcp),
+            _ => None,
         }
+    }
+
+    fn rested(&self) {
+        self.downstream.activity.rested();
+    }
+
+    fn received(&self, bytes: usize) {
+        self.metrics.bytes_received.inc_by(bytes as u64);
     }
 
     fn passed(&self, written: &Poll<io::Result<usize>>) {

@@ -3,11 +3,10 @@
 //! Strict: every line ends in CRLF, sizes are hexadecimal digits and nothing else. Extensions are skipped, and counted,
 //! for they are a way to send for ever without sending anything.
 
-use bytes::{Buf, BytesMut};
-use http::HeaderMap;
-
 use super::decode::{Piece, take};
 use super::head::{self, Limits, Malformed};
+use super::trailers;
+use bytes::{Buf, BytesMut};
 
 /// Where a body in chunks stands.
 #[derive(Debug, Default)]
@@ -35,6 +34,8 @@ enum Stage {
     DataLf,
     /// Behind the last chunk.
     Trailers,
+    /// Behind what is no chunk: where the next one would begin nobody knows.
+    Broken,
 }
 
 impl Default for Stage {
@@ -70,8 +71,8 @@ impl Chunked {
                     }
                     return Ok(Some(Piece::Data(data)));
                 }
-                Stage::Trailers => return trailers(input),
-                _ => self.step(input.get_u8())?,
+                Stage::Trailers => return end(input),
+                _ => self.step(input.get_u8()).inspect_err(|_| self.stage = Stage::Broken)?,
             }
         }
         Ok(None)
@@ -120,31 +121,17 @@ fn longer(size: u64, digits: u8, byte: u8) -> Result<Stage, Malformed> {
     Ok(Stage::Size { size: size << 4 | u64::from(digit), digits: digits + 1 })
 }
 
-fn trailers(input: &mut BytesMut) -> Result<Option<Piece>, Malformed> {
+fn end(input: &mut BytesMut) -> Result<Option<Piece>, Malformed> {
     let Some((mut fields, length)) = head::trailers(input, TRAILERS)? else { return Ok(None) };
     input.advance(length);
-    remove_forbidden(&mut fields);
+    trailers::sift(&mut fields);
     Ok(Some(if fields.is_empty() { Piece::End } else { Piece::Trailers(fields) }))
-}
-
-/// What frames, routes or authenticates a message does not come after it (RFC 9110 section 6.5.1).
-fn remove_forbidden(fields: &mut HeaderMap) {
-    use http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, HOST, SET_COOKIE, TE, TRAILER};
-    use http::header::{TRANSFER_ENCODING, UPGRADE};
-    if fields.is_empty() {
-        return;
-    }
-    for name in [CONTENT_LENGTH, TRANSFER_ENCODING, HOST, CONNECTION, TE, TRAILER, UPGRADE] {
-        fields.remove(name);
-    }
-    for name in [AUTHORIZATION, COOKIE, SET_COOKIE] {
-        fields.remove(name);
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http::HeaderMap;
 
     /// Decodes `input` in reads of `step` bytes: data, trailers, and what is left behind the body.
     fn run(input: &[u8], step: usize) -> Result<(Vec<u8>, HeaderMap, Vec<u8>), Malformed> {
@@ -226,6 +213,15 @@ mod tests {
         let (_, trailers, _) = run(input, 1).unwrap();
         assert_eq!(trailers.len(), 2);
         assert_eq!(trailers.get_all("x-sum").iter().collect::<Vec<_>>(), ["1", "2"]);
+    }
+
+    #[test]
+    fn what_broke_off_stays_broken() {
+        let mut chunked = Chunked::default();
+        let mut input = BytesMut::from("0\rX\n\r\nGET / HTTP/1.1\r\n\r\n");
+        for _ in 0..5 {
+            assert_eq!(chunked.decode(&mut input), Err(Malformed::Syntax));
+        }
     }
 
     #[test]

@@ -5,13 +5,15 @@
 //! what is known of the message on it; decides whether it can serve another one. Never decides what a failure means for
 //! the request: it says what was sent.
 
+use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Bytes, BytesMut};
-use http::{Method, StatusCode, Version, header, request, response};
-use http_body::{Body, Frame};
+use http::{Method, StatusCode, Version, request, response};
+use http_body::Frame;
+use tokio::task::unconstrained;
 
 use super::Transport;
 use super::decode::{Decoder, Piece};
@@ -21,7 +23,7 @@ use super::inbox::{Inbox, NoHead};
 use super::length::{self, Length};
 use super::options::Options;
 use super::outbox::Outbox;
-use super::splice::{self, Pipe};
+use super::splice::{self, Pipe, Spliced, Splicing};
 
 /// A connection with a message on it, or none. `B` is what requests carry.
 #[derive(Debug)]
@@ -31,10 +33,13 @@ pub struct Connection<S, B> {
     outbox: Outbox,
     /// The request's body while it is being sent.
     body: Option<B>,
+    splicing: Splicing,
     encoder: Encoder,
     decoder: Decoder,
     method: Method,
     sending: Sending,
+    /// Interim responses to the present request.
+    interim: usize,
     /// Whether the last response leaves the connection open.
     persistent: bool,
 }
@@ -58,6 +63,9 @@ const LIMITS: Limits = Limits { bytes: 256 * 1024, fields: 256 };
 /// Interim responses to one request: more are nobody's progress report.
 const INTERIM: usize = 32;
 
+/// RFC 8446 section 5.1.
+const TLS_RECORD: usize = 16 * 1024;
+
 /// Why there is no response, or no more of it.
 #[derive(Debug, thiserror::Error)]
 pub enum Broken {
@@ -75,7 +83,7 @@ pub enum Broken {
 impl<S, B> Connection<S, B>
 where
     S: Transport,
-    B: Body<Data = Bytes> + Unpin,
+    B: Spliced<Data = Bytes> + Unpin,
 {
     /// A new connection.
     pub fn new(stream: S) -> Connection<S, B> {
@@ -84,10 +92,12 @@ where
             inbox: Inbox::default(),
             outbox: Outbox::default(),
             body: None,
+            splicing: Splicing::Never,
             encoder: Encoder::None,
             decoder: Decoder::Ended,
             method: Method::GET,
             sending: Sending::Done,
+            interim: 0,
             persistent: true,
         }
     }
@@ -95,8 +105,10 @@ where
     /// Whether an idle connection is still one. Bytes that nobody asked for end it: whoever sent them may mean them to be
     /// taken for the next answer.
     pub fn is_open(&mut self) -> bool {
-        let read = self.inbox.poll_fill(&mut self.stream, &mut Context::from_waker(Waker::noop()), 0);
-        read.is_pending() && self.inbox.is_empty()
+        let Connection { inbox, stream, .. } = self;
+        // However much the task has done already: a pending read must mean that there is nothing.
+        let mut read = pin!(unconstrained(poll_fn(|cx| inbox.poll_fill(stream, cx, 0))));
+        read.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending()
     }
 
     /// Puts a request on an idle connection. Nothing is sent before it is polled for.
@@ -106,17 +118,17 @@ where
         encode::request_head(bytes, head);
         self.encoder = match &body {
             None => Encoder::None,
-            // The length was found good when the head was read: `framing::check`.
-            Some(_) => Encoder::new(length::of_request(head).unwrap_or(Length::Chunked)),
+            Some(_) => Encoder::new(framed(head)),
         };
-        if body.is_some() && !head.headers.contains_key(header::CONTENT_LENGTH) {
-            self.encoder = Encoder::new(Length::Chunked);
+        if let Encoder::Chunked { .. } = self.encoder {
             encode::framing_field(bytes, Length::Chunked);
         }
         encode::end_head(bytes);
+        self.splicing = if self.encoder.is_plain() { Splicing::May } else { Splicing::Never };
         self.body = body;
         self.method = head.method.clone();
         self.sending = Sending::Nothing;
+        self.interim = 0;
         self.decoder = Decoder::UntilClose;
     }
 
@@ -138,7 +150,7 @@ where
     /// Sends the request and waits for the head of its response.
     pub fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<response::Parts, Broken>> {
         self.drive(cx)?;
-        for _ in 0..INTERIM {
+        while self.interim < INTERIM {
             let parse = |bytes: &[u8]| head::response(bytes, LIMITS);
             let head = match ready!(self.inbox.poll_head(&mut self.stream, cx, parse)) {
                 Ok(head) => head,
@@ -148,6 +160,7 @@ where
             if !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS {
                 return Poll::Ready(self.answered(head));
             }
+            self.interim += 1;
         }
         Poll::Ready(Err(Broken::Invalid("nothing but interim responses")))
     }
@@ -159,6 +172,14 @@ where
         let switches = head.status == StatusCode::SWITCHING_PROTOCOLS;
         self.persistent = !switches && length != Length::UntilClose && is_persistent(&head);
         Ok(head)
+    }
+
+    /// Sends what there is of the request while its response is not asked for.
+    pub fn go_on(&mut self, cx: &mut Context<'_>) {
+        if self.drive(cx).is_err() {
+            // The answer came before the end of the upload, and may be whole without it.
+            self.sending = Sending::Refused;
+        }
     }
 
     /// Sends what there is of the request. Only a body that cannot be had is an error: an endpoint that takes no more may
@@ -173,7 +194,13 @@ where
                 self.sending = Sending::Done;
                 Ok(())
             }
-            Poll::Ready(Err(Broken::Connection(error))) if self.is_unsent() => Err(Broken::Connection(error)),
+            Poll::Ready(Err(Broken::Connection(error))) if self.is_unsent() => {
+                // TLS makes several records of a large write, of which the first may have left.
+                if self.stream.plain().is_none() && self.outbox.len() > TLS_RECORD {
+                    self.sending = Sending::Begun;
+                }
+                Err(Broken::Connection(error))
+            }
             Poll::Ready(Err(Broken::Connection(_))) => {
                 self.sending = Sending::Refused;
                 Ok(())
@@ -190,6 +217,7 @@ where
                 self.sending = Sending::Begun;
             }
             ready!(sent)?;
+            ready!(self.poll_splice_body(cx))?;
             match (&self.body, waits) {
                 (None, _) => return Poll::Ready(Ok(())),
                 (Some(_), true) => return Poll::Pending,
@@ -198,10 +226,28 @@ where
         }
     }
 
+    /// Moves what is large of the request's body from socket to socket. The outbox is empty.
+    fn poll_splice_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        let Connection { body: Some(body), splicing, encoder, stream, .. } = self else { return Poll::Ready(Ok(())) };
+        let Some(pipe) = splicing.pipe(body.splices(), || stream.plain().is_some()) else { return Poll::Ready(Ok(())) };
+        loop {
+            while pipe.held() > 0 {
+                let Some(socket) = stream.plain() else { return Poll::Ready(Err(Broken::Upload)) };
+                let poured = ready!(pipe.poll_pour(socket, cx))?;
+                encoder.passed(poured).map_err(|_| Broken::Upload)?;
+            }
+            if !body.splices() {
+                return Poll::Ready(Ok(()));
+            }
+            ready!(body.poll_splice(pipe, cx)).map_err(|_| Broken::Upload)?;
+        }
+    }
+
     /// Whether the body has nothing to give at the moment.
     fn fill_outbox(&mut self, cx: &mut Context<'_>) -> Result<bool, Broken> {
         while let Some(body) = &mut self.body
             && !self.outbox.is_full()
+            && (self.splicing.is_over() || !body.splices())
         {
             match Pin::new(&mut *body).poll_frame(cx) {
                 Poll::Pending => return Ok(true),
@@ -234,10 +280,7 @@ where
 
     /// The next part of the response's body; `None` at its end.
     pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        if self.drive(cx).is_err() {
-            // The answer came before the end of the upload, and may be whole without it.
-            self.sending = Sending::Refused;
-        }
+        self.go_on(cx);
         loop {
             match self.decoder.decode(self.inbox.bytes()) {
                 Ok(Some(Piece::Data(data))) => return Poll::Ready(Some(Ok(Frame::data(data)))),
@@ -289,6 +332,16 @@ where
     /// The connection itself, after 101 (RFC 9110 section 7.8), and what has been read of the other protocol.
     pub fn into_parts(self) -> (S, BytesMut) {
         (self.stream, self.inbox.into_bytes())
+    }
+}
+
+/// How a request's body is framed. Its length was found good when the head was read; if it is not, the body is found too
+/// long for it, rather than framed in two ways.
+fn framed(head: &request::Parts) -> Length {
+    match length::content_length(&head.headers) {
+        Ok(Some(length)) => Length::Known(length),
+        Ok(None) => Length::Chunked,
+        Err(_) => Length::NONE,
     }
 }
 

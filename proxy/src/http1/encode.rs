@@ -8,12 +8,18 @@ use hyper::ext::ReasonPhrase;
 
 use super::length::Length;
 use super::outbox::Outbox;
+use super::trailers;
 
 /// The head of a request; its fields say how its body is framed.
 pub fn request_head(out: &mut Vec<u8>, head: &request::Parts) {
     out.extend_from_slice(head.method.as_str().as_bytes());
     out.push(b' ');
-    out.extend_from_slice(head.uri.path_and_query().map_or("/", |target| target.as_str()).as_bytes());
+    let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
+    if target.starts_with('?') {
+        // An absolute target need not have a path (RFC 9112 section 3.2.1).
+        out.push(b'/');
+    }
+    out.extend_from_slice(target.as_bytes());
     out.extend_from_slice(b" HTTP/1.1\r\n");
     fields(out, &head.headers);
 }
@@ -151,8 +157,9 @@ impl Encoder {
             Encoder::Chunked { trailers } => {
                 let out = out.bytes();
                 out.extend_from_slice(b"0\r\n");
-                if let (true, Some(trailers)) = (*trailers, fields_after) {
-                    fields(out, trailers);
+                let wanted = fields_after.filter(|_| *trailers).into_iter().flatten();
+                for (name, value) in wanted.filter(|(name, _)| !trailers::is_forbidden(name)) {
+                    field(out, name.as_str(), value.as_bytes());
                 }
                 end_head(out);
                 Ok(())
@@ -185,6 +192,8 @@ mod tests {
     fn heads_are_lines() {
         let request = Request::post("/a?b").header("x", "1").header("X", "2").body(()).unwrap().into_parts().0;
         assert_eq!(text(|out| request_head(out, &request)), "POST /a?b HTTP/1.1\r\nx: 1\r\nx: 2\r\n");
+        let request = Request::get("http://x?a").body(()).unwrap().into_parts().0;
+        assert_eq!(text(|out| request_head(out, &request)), "GET /?a HTTP/1.1\r\n");
         let response = |status: u16| Response::builder().status(status).body(()).unwrap().into_parts().0;
         assert_eq!(text(|out| response_head(out, &response(200), Version::HTTP_11)), "HTTP/1.1 200 OK\r\n");
         assert_eq!(text(|out| response_head(out, &response(200), Version::HTTP_10)), "HTTP/1.0 200 OK\r\n");

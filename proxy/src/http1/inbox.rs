@@ -99,11 +99,11 @@ impl Inbox {
         if read.is_empty() {
             return Poll::Ready(Err(if self.is_empty() { NoHead::Closed } else { NoHead::Incomplete }));
         }
-        if self.is_empty()
-            && let Ok(Some((head, length))) = parse(read)
-        {
-            self.bytes.extend_from_slice(&read[length..]);
-            return Poll::Ready(Ok(Some(head)));
+        if self.is_empty() {
+            let parsed = parse(read);
+            let used = if let Ok(Some((_, length))) = &parsed { *length } else { 0 };
+            self.bytes.extend_from_slice(&read[used..]);
+            return Poll::Ready(Ok(parsed?.map(|(head, _)| head)));
         }
         let seen = self.bytes.len();
         self.bytes.extend_from_slice(read);

@@ -57,7 +57,8 @@ pub fn has_no_body(status: StatusCode, method: &Method) -> bool {
         || status == StatusCode::NOT_MODIFIED
 }
 
-fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Ambiguous> {
+/// What `Content-Length` says, if it says one thing.
+pub fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Ambiguous> {
     let mut fields = headers.get_all(header::CONTENT_LENGTH).iter();
     match (fields.next(), fields.next()) {
         (None, _) => Ok(None),

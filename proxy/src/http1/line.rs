@@ -20,7 +20,7 @@ use super::head::{self, Limits, Malformed};
 use super::inbox::{Inbox, NoHead};
 use super::length::Length;
 use super::outbox::Outbox;
-use super::splice::Pipe;
+use super::splice::{self, Pipe};
 
 /// A connection that has left HTTP, and what was read of the other protocol already.
 pub struct Upgraded {
@@ -51,6 +51,10 @@ struct Io<S> {
     interim: &'static [u8],
     /// Whether anybody has asked for the body.
     touched: bool,
+    /// What came is no body, or its length is anybody's guess: nothing that follows can be a request.
+    broken: bool,
+    /// The client left amid the body.
+    lost: bool,
     stage: Stage,
 }
 
@@ -68,8 +72,8 @@ enum Stage {
 /// What a request says of its body.
 #[derive(Debug, Clone, Copy)]
 pub struct Announced {
-    /// Its length.
-    pub length: Length,
+    /// Its length; `None` if that is anybody's guess.
+    pub length: Option<Length>,
     /// Whether the client waits for a word before it sends it.
     pub expects_continue: bool,
 }
@@ -90,6 +94,8 @@ impl<S: Transport + 'static> Line<S> {
             request: 0,
             interim: b"",
             touched: false,
+            broken: false,
+            lost: false,
             stage: Stage::Head,
         };
         Arc::new(Line { io: Mutex::new(io), last: AtomicBool::new(false) })
@@ -104,6 +110,11 @@ impl<S: Transport + 'static> Line<S> {
     /// Whether the present response is the last one.
     pub fn is_last(&self) -> bool {
         self.last.load(Ordering::Relaxed)
+    }
+
+    /// Whether an exchange is going on, to the last byte of its response.
+    pub fn is_answering(&self) -> bool {
+        self.io.lock().stage == Stage::Exchange
     }
 
     /// Whether the client owes us a head: then it can be told what was wrong with it.
@@ -138,7 +149,9 @@ impl<S: Transport + 'static> Line<S> {
         io.stage = Stage::Exchange;
         io.request += 1;
         io.touched = false;
-        io.decoder = Decoder::new(announced.length);
+        io.broken = announced.length.is_none();
+        io.lost = false;
+        io.decoder = Decoder::new(announced.length.unwrap_or(Length::NONE));
         io.interim = if announced.expects_continue { b"HTTP/1.1 100 Continue\r\n\r\n" } else { b"" };
         let source: Option<Arc<dyn Source>> = if io.decoder.is_ended() { None } else { Some(Arc::clone(self) as _) };
         Incoming { source, request: io.request, upgrade }
@@ -171,9 +184,17 @@ impl<S: Transport + 'static> Line<S> {
         poured
     }
 
+    /// A response is on its way: nothing else may be written before its end. Whether another request may follow it.
+    pub fn answers(&self) -> bool {
+        let unwanted = self.is_unwanted();
+        let mut io = self.io.lock();
+        io.interim = b"";
+        !io.broken && !io.lost && !unwanted
+    }
+
     /// Whether the client is going to send a body that nobody has asked for and nobody will: not until it is told to, or
     /// too much to be thrown away.
-    pub fn is_unwanted(&self) -> bool {
+    fn is_unwanted(&self) -> bool {
         let io = self.io.lock();
         !io.touched && !io.decoder.is_ended() && (!io.interim.is_empty() || io.decoder.expects() > DRAINED)
     }
@@ -181,18 +202,21 @@ impl<S: Transport + 'static> Line<S> {
     /// Reads what is left of a body that nobody reads. Whether the next request can be told from it.
     pub fn poll_rest(&self, cx: &mut Context<'_>, budget: &mut u64) -> Poll<bool> {
         let mut io = self.io.lock();
+        let unread = io.stage == Stage::Rest || !io.decoder.is_ended();
         io.stage = Stage::Rest;
-        io.interim = b"";
         let rest = ready!(io.poll_rest(cx, budget));
         io.inbox.rest();
         io.stage = Stage::Head;
+        if let (true, Some(stream)) = (unread, &io.stream) {
+            stream.rested();
+        }
         Poll::Ready(rest)
     }
 
     /// Whether there is something that the client has sent and nobody has read, or may be.
     pub fn has_unread(&self) -> bool {
         let io = self.io.lock();
-        !io.decoder.is_ended() || !io.inbox.is_empty()
+        io.broken || !io.decoder.is_ended() || !io.inbox.is_empty()
     }
 }
 
@@ -201,7 +225,10 @@ pub const REST: u64 = DRAINED;
 
 impl<S: Transport> Io<S> {
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        let Io { stream: Some(stream), inbox, decoder, .. } = self else { return Poll::Pending };
+        let Io { stream: Some(stream), inbox, decoder, lost, .. } = self else { return Poll::Pending };
+        if *lost {
+            return Poll::Ready(io::ErrorKind::UnexpectedEof.into());
+        }
         while decoder.is_ended() && inbox.bytes().len() < PIPELINED {
             match ready!(inbox.poll_fill(stream, cx, 0)) {
                 Ok(0) => return Poll::Ready(io::ErrorKind::UnexpectedEof.into()),
@@ -213,7 +240,7 @@ impl<S: Transport> Io<S> {
     }
 
     fn poll_rest(&mut self, cx: &mut Context<'_>, budget: &mut u64) -> Poll<bool> {
-        while !self.decoder.is_ended() {
+        while !self.decoder.is_ended() && !self.broken {
             let Ok(piece) = ready!(self.poll_piece(cx)) else { return Poll::Ready(false) };
             if let Piece::Data(data) = piece {
                 *budget = budget.saturating_sub(data.len() as u64);
@@ -222,10 +249,20 @@ impl<S: Transport> Io<S> {
                 }
             }
         }
-        Poll::Ready(true)
+        Poll::Ready(!self.broken)
     }
 
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece, Lost>> {
+        let piece = ready!(self.poll_next(cx));
+        match &piece {
+            Err(Lost::Malformed(_)) => self.broken = true,
+            Err(Lost::Connection(_)) => self.lost = true,
+            _ => {}
+        }
+        Poll::Ready(piece)
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece, Lost>> {
         let Some(stream) = &mut self.stream else { return Poll::Ready(Err(Lost::Over)) };
         while !self.interim.is_empty() {
             let written = ready!(Pin::new(&mut *stream).poll_write(cx, self.interim))?;
@@ -259,6 +296,8 @@ pub enum Lost {
 /// Where an upload comes from, whatever the connection is made of.
 trait Source: Send + Sync + std::fmt::Debug {
     fn poll_piece(&self, request: u64, cx: &mut Context<'_>) -> Poll<Result<Piece, Lost>>;
+    fn splices(&self, request: u64) -> bool;
+    fn poll_splice(&self, request: u64, pipe: &mut Pipe, cx: &mut Context<'_>) -> Poll<Result<usize, Lost>>;
     fn is_ended(&self, request: u64) -> bool;
     fn remaining(&self, request: u64) -> Option<u64>;
 }
@@ -271,6 +310,30 @@ impl<S: Transport + 'static> Source for Line<S> {
         }
         io.touched = true;
         io.poll_piece(cx)
+    }
+
+    fn splices(&self, request: u64) -> bool {
+        let io = self.io.lock();
+        let present = io.request == request && io.stage == Stage::Exchange && io.interim.is_empty();
+        let large = matches!(io.decoder, Decoder::Known(splice::LARGE..)) && io.inbox.is_empty();
+        present && large && io.stream.as_ref().is_some_and(|stream| stream.plain().is_some())
+    }
+
+    fn poll_splice(&self, request: u64, pipe: &mut Pipe, cx: &mut Context<'_>) -> Poll<Result<usize, Lost>> {
+        let mut io = self.io.lock();
+        let Io { stream: Some(stream), decoder: Decoder::Known(left), request: present, .. } = &mut *io else {
+            return Poll::Ready(Err(Lost::Over));
+        };
+        let (true, Some(socket)) = (*present == request, stream.plain()) else { return Poll::Ready(Err(Lost::Over)) };
+        let moved = ready!(pipe.poll_fill(socket, *left, cx))?;
+        *left -= moved as u64;
+        let ended = *left == 0;
+        stream.received(moved);
+        if ended {
+            io.decoder = Decoder::Ended;
+        }
+        io.lost |= moved == 0;
+        Poll::Ready(if moved == 0 { Err(Lost::Connection(io::ErrorKind::UnexpectedEof.into())) } else { Ok(moved) })
     }
 
     fn is_ended(&self, request: u64) -> bool {
@@ -301,6 +364,21 @@ impl Incoming {
     /// Where the connection will come if the response says 101; once, and only if the client asks for it.
     pub fn take_upgrade(&mut self) -> Option<oneshot::Receiver<Upgraded>> {
         self.upgrade.take()
+    }
+}
+
+impl Incoming {
+    /// Whether the next bytes can go through a pipe.
+    pub fn splices(&self) -> bool {
+        self.source.as_ref().is_some_and(|source| source.splices(self.request))
+    }
+
+    /// Moves some of them into `pipe`; returns how many.
+    pub fn poll_splice(&mut self, pipe: &mut Pipe, cx: &mut Context<'_>) -> Poll<Result<usize, Lost>> {
+        match &self.source {
+            Some(source) => source.poll_splice(self.request, pipe, cx),
+            None => Poll::Ready(Err(Lost::Over)),
+        }
     }
 }
 

@@ -26,9 +26,10 @@ pub mod date;
 pub mod inbox;
 pub mod outbox;
 pub mod splice;
+pub mod trailers;
 
 pub use head::{Limits, Malformed};
-pub use length::{Ambiguous, of_request as request_length};
+pub use length::{Ambiguous, content_length, of_request as request_length};
 pub use line::{Incoming, Line, Lost, Upgraded};
 
 /// A socket, or TLS on one.
@@ -37,6 +38,12 @@ pub trait Transport: AsyncRead + AsyncWrite + Unpin + Send + Debug {
     fn plain(&self) -> Option<&TcpStream> {
         None
     }
+
+    /// The rest of an upload that nobody wanted has come: what is read from now on is a head.
+    fn rested(&self) {}
+
+    /// Bytes were read from [`Transport::plain`] past this transport.
+    fn received(&self, _bytes: usize) {}
 
     /// Bytes were written to [`Transport::plain`] past this transport, or could not be.
     fn passed(&self, _written: &Poll<io::Result<usize>>) {}

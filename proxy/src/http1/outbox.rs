@@ -64,6 +64,11 @@ impl Outbox {
         !self.large.is_empty() || self.bytes.len() >= ENOUGH
     }
 
+    /// How many bytes are waiting.
+    pub fn len(&self) -> usize {
+        self.bytes.len() - self.sent + self.large.len() + self.tail.len()
+    }
+
     /// Whether nothing is waiting.
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty() && self.large.is_empty()

@@ -18,7 +18,7 @@ use super::length::{self, Length};
 use super::line::Line;
 use super::options::Options;
 use super::outbox::Outbox;
-use super::splice::{Pipe, Spliced};
+use super::splice::{Spliced, Splicing};
 
 /// What a request asks of its response.
 #[derive(Debug)]
@@ -43,20 +43,14 @@ pub struct Responding<B> {
     splicing: Splicing,
 }
 
-/// Whether large parts of the body go past our memory.
-enum Splicing {
-    /// If there are any.
-    May,
-    /// They do.
-    Through(Pipe),
-    /// They cannot.
-    Never,
-}
-
 impl<B: Spliced<Data = Bytes> + Unpin> Responding<B> {
     /// Frames a response and writes its head. The connection ends with it unless `asked.persistent`.
     pub fn new(asked: &Asked, response: Response<B>) -> Responding<B> {
-        let (head, body) = response.into_parts();
+        let (mut head, body) = response.into_parts();
+        if head.status == StatusCode::NO_CONTENT || head.status.is_informational() {
+            // Some clients would wait for it (RFC 9110 section 8.6).
+            head.headers.remove(header::CONTENT_LENGTH);
+        }
         let framing = Framing::of(asked, &head, &body.size_hint());
         let closes = head.headers.contains_key(header::CONNECTION) && Options::of(&head.headers).close;
         let persistent = asked.persistent && !closes && !framing.until_close;
@@ -86,7 +80,12 @@ impl<B: Spliced<Data = Bytes> + Unpin> Responding<B> {
     pub fn poll<S: Transport + 'static>(&mut self, line: &Line<S>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             let filled = self.fill(cx);
-            ready!(line.poll_send(cx, &mut self.outbox))?;
+            let sent = line.poll_send(cx, &mut self.outbox)?;
+            if sent.is_pending() {
+                // A client that sends before it reads must not wait for itself.
+                self.body.drive(cx);
+                return Poll::Pending;
+            }
             ready!(self.poll_splice(line, cx))?;
             match filled {
                 // What there was has left; that it ends here without an end is how the client learns of it.
@@ -100,12 +99,8 @@ impl<B: Spliced<Data = Bytes> + Unpin> Responding<B> {
 
     /// Moves what is large from socket to socket. The outbox is empty.
     fn poll_splice<S: Transport + 'static>(&mut self, line: &Line<S>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.is_spliced() && !matches!(self.splicing, Splicing::Through(_)) {
-            // Without descriptors for a pipe the bytes go through memory.
-            let pipe = if line.takes_splices() { Pipe::new().ok() } else { None };
-            self.splicing = pipe.map_or(Splicing::Never, Splicing::Through);
-        }
-        let Splicing::Through(pipe) = &mut self.splicing else { return Poll::Ready(Ok(())) };
+        let wanted = self.is_spliced();
+        let Some(pipe) = self.splicing.pipe(wanted, || line.takes_splices()) else { return Poll::Ready(Ok(())) };
         loop {
             while pipe.held() > 0 {
                 let poured = ready!(line.poll_pour(cx, pipe))?;
@@ -123,7 +118,7 @@ impl<B: Spliced<Data = Bytes> + Unpin> Responding<B> {
     }
 
     fn is_spliced(&self) -> bool {
-        !matches!(self.splicing, Splicing::Never) && self.body.splices()
+        !self.splicing.is_over() && self.body.splices()
     }
 
     fn fill(&mut self, cx: &mut Context<'_>) -> io::Result<Filled> {
@@ -176,7 +171,8 @@ struct Framing {
 
 impl Framing {
     fn of(asked: &Asked, head: &response::Parts, hint: &SizeHint) -> Framing {
-        let announced = head.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        // Endpoints' heads have been found good, and ours are.
+        let announced = length::content_length(&head.headers).ok().flatten();
         if length::has_no_body(head.status, &asked.method) {
             // What a GET would have had, if we know it: an invented reply.
             let field = hint.exact().filter(|length| *length > 0 && announced.is_none()).map(Length::Known);

@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use super::Transport;
 use super::head::{Limits, Malformed};
 use super::inbox::NoHead;
-use super::length::{self, Length};
+use super::length;
 use super::line::{Announced, Incoming, Line, REST, Upgraded};
 use super::options::Options;
 use super::respond::{Asked, Responding};
@@ -85,7 +85,7 @@ where
     let (upgraded, upgrade) = options.upgrade.then(oneshot::channel).unzip();
     let body = line.begin(announced, upgrade);
     let response = answered(line, answer(Request::from_parts(head, body))).await?;
-    asked.persistent &= !line.is_last() && !line.is_unwanted();
+    asked.persistent &= line.answers() && !line.is_last();
     let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     let mut responding = Responding::new(&asked, response);
     poll_fn(|cx| responding.poll(line, cx)).await?;
@@ -126,7 +126,7 @@ fn read(head: &request::Parts, options: Options) -> (Asked, Announced) {
         persistent: length.is_ok() && !options.close && (http11 || options.keep_alive),
     };
     let expects_continue = http11 && head.headers.contains_key(header::EXPECT);
-    (asked, Announced { length: length.unwrap_or(Length::NONE), expects_continue })
+    (asked, Announced { length: length.ok(), expects_continue })
 }
 
 /// RFC 9110 section 10.1.4.

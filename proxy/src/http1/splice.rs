@@ -13,7 +13,7 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 /// Less is read into memory and written together with its head.
-pub const LARGE: u64 = 64 * 1024;
+pub const LARGE: u64 = 32 * 1024;
 
 /// What a pipe holds. The kernel may refuse so much to a user who has many; then it stays as small as it is made.
 const CAPACITY: usize = 256 * 1024;
@@ -32,6 +32,39 @@ pub trait Spliced: Body {
 
     /// Moves some of them into `pipe`, which is empty. Only while [`Spliced::splices`].
     fn poll_splice(&mut self, pipe: &mut Pipe, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>>;
+
+    /// Goes on with whatever the sender of the body has to be sent, while the body itself is not asked for.
+    fn drive(&mut self, _cx: &mut Context<'_>) {}
+}
+
+/// How a message's body goes out.
+#[derive(Debug, Default)]
+pub enum Splicing {
+    /// Large parts past our memory, if there are any.
+    #[default]
+    May,
+    /// They do.
+    Through(Pipe),
+    /// They cannot.
+    Never,
+}
+
+impl Splicing {
+    /// The pipe for a body that wants to go through one; `None` if it has to go through memory. `open` tells whether the
+    /// recipient takes bytes as they are.
+    pub fn pipe(&mut self, wanted: bool, open: impl FnOnce() -> bool) -> Option<&mut Pipe> {
+        if let (Splicing::May, true) = (&self, wanted) {
+            // Without descriptors for a pipe the bytes go through memory.
+            let pipe = if open() { Pipe::new().ok() } else { None };
+            *self = pipe.map_or(Splicing::Never, Splicing::Through);
+        }
+        if let Splicing::Through(pipe) = self { Some(pipe) } else { None }
+    }
+
+    /// Whether it is settled that nothing can be spliced.
+    pub fn is_over(&self) -> bool {
+        matches!(self, Splicing::Never)
+    }
 }
 
 /// Bytes between two sockets.

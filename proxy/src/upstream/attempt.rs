@@ -20,6 +20,7 @@ use super::endpoint::Endpoint;
 use super::incoming::Incoming;
 use super::pool::{Http1, Http2, Lease, StreamGuard};
 use crate::body::{RequestBody, Upload};
+use crate::http1;
 use crate::http1::client::Broken;
 use crate::reply::Cause;
 use crate::tunnel;
@@ -164,6 +165,10 @@ async fn over_http2(
         Ok(response) => response.map(|body| Incoming::Http2 { body, _stream: stream }),
         Err(error) => return Err(broken(error, parcel.upload)),
     };
+    if http1::content_length(response.headers()).is_err() {
+        let detail = "the length of the response is ambiguous".to_owned();
+        return Err(Lapse::Failed(Failure { cause: Cause::UpstreamInvalid, detail, sent: true }));
+    }
     if let Some(key) = key {
         tunnel::from_extended_connect(&mut response, &key);
     }

@@ -72,6 +72,13 @@ impl Incoming {
         matches!(self, Incoming::Http1 { http1: Some(http1), .. } if http1.connection.splices())
     }
 
+    /// Sends what there is of the request while its response is not asked for.
+    pub fn go_on(&mut self, cx: &mut Context<'_>) {
+        if let Incoming::Http1 { http1: Some(http1), .. } = self {
+            http1.connection.go_on(cx);
+        }
+    }
+
     /// Moves some of them into `pipe`; returns how many.
     pub fn poll_splice(&mut self, pipe: &mut Pipe, cx: &mut Context<'_>) -> Poll<Result<usize, BodyError>> {
         let Incoming::Http1 { http1: Some(http1), .. } = self else { return Poll::Ready(Ok(0)) };
