@@ -14,6 +14,15 @@ test *ARGS='--workspace':
 soak:
     cargo test --release --locked -p waypost-tests --test e2e -- --ignored --nocapture hundred_reloads
 
+# What each inner room costs, in nanoseconds; `just bench router` for one of them.
+bench *ROOM:
+    cargo bench --locked -p waypost --bench rooms -- {{ ROOM }}
+
+# What a request costs beside nginx, HAProxy and whatever else is on PATH; docs/guides/measuring.md.
+compare *ARGS:
+    cargo build --release --locked -p waypost -p loadtest
+    target/release/loadtest compare --waypost target/release/waypost {{ ARGS }}
+
 # Brings every file into the one format.
 fmt:
     cargo fmt --all

@@ -201,7 +201,7 @@ async fn upload_of_any_size_arrives_whole() {
     let mut client = Raw::connect(stack.address("web")).await;
     for (method, length) in ["POST", "PUT"]
         .into_iter()
-        .flat_map(|method| [1, 9_000, 33_000, 70_000, 3_000_000].map(|length| (method, length)))
+        .flat_map(|method| [1_u32, 9_000, 33_000, 70_000, 3_000_000].map(|length| (method, length)))
     {
         let body: Vec<u8> = (0..length).map(|place| b'a' + u8::try_from(place * 7 % 23).unwrap()).collect();
         let head = format!("{method} /upload HTTP/1.1\r\nhost: test.example\r\ncontent-length: {length}\r\n\r\n");
@@ -210,7 +210,7 @@ async fn upload_of_any_size_arrives_whole() {
         let answer = client.head().await;
         let told = client.body(raw::field(&answer, "content-length").parse().unwrap()).await;
         let weighed: serde_json::Value = serde_json::from_str(&told).unwrap();
-        let expected = (Some(length as u64), Some(upstream_mock::checksum(&body)));
+        let expected = (Some(u64::from(length)), Some(upstream_mock::checksum(&body)));
         let seen = (weighed["length"].as_u64(), weighed["checksum"].as_str().map(str::to_owned));
         assert_eq!(seen, expected, "{method} {length}");
     }
