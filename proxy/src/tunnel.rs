@@ -252,7 +252,7 @@ impl Tunnel {
     }
 
     /// Carries what there is. The directions are independent: one that waits for its reader does not hold up the other.
-    /// Ready when both have ended, or one has failed.
+    /// Ready when both have ended, or one cannot be read any more.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let up = self.up.poll(&mut *self.client, &mut *self.upstream, cx)?;
         let down = self.down.poll(&mut *self.upstream, &mut *self.client, cx)?;
@@ -302,21 +302,34 @@ impl Flow {
 
     fn poll(&mut self, from: &mut dyn Transport, to: &mut dyn Transport, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
-            while !self.waiting.is_empty() {
-                let written = ready!(Pin::new(&mut *to).poll_write(cx, &self.waiting))?;
-                self.sent(written)?;
-                self.waiting.advance(written);
+            if ready!(self.poll_write(to, cx)).is_err() {
+                // Whoever takes no more may have sent a last word, which the other direction carries.
+                self.waiting.clear();
+                self.stage = Stage::Ended;
             }
-            ready!(Pin::new(&mut *to).poll_flush(cx))?;
             match self.stage {
                 Stage::Open => ready!(scratch::lend(|buffer| self.poll_pass(from, to, cx, buffer)))?,
                 Stage::Ending => {
-                    ready!(Pin::new(&mut *to).poll_shutdown(cx))?;
+                    // Nobody is left to be told if it fails.
+                    let _ = ready!(Pin::new(&mut *to).poll_shutdown(cx));
                     self.stage = Stage::Ended;
                 }
                 Stage::Ended => return Poll::Ready(Ok(())),
             }
         }
+    }
+
+    /// Writes what waits.
+    fn poll_write(&mut self, to: &mut dyn Transport, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.waiting.is_empty() {
+            let written = ready!(Pin::new(&mut *to).poll_write(cx, &self.waiting))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.carried += written as u64;
+            self.waiting.advance(written);
+        }
+        Pin::new(to).poll_flush(cx)
     }
 
     /// One read, and one write of what it brought.
@@ -337,20 +350,14 @@ impl Flow {
         if let Some(frames) = &mut self.frames {
             frames.advance(bytes);
         }
+        // What cannot be written at once waits; if it never can be, that is found when it is tried again.
         let written = match Pin::new(to).poll_write(cx, bytes) {
-            Poll::Ready(written) => written?,
-            Poll::Pending => 0,
+            Poll::Ready(Ok(written)) => written,
+            Poll::Ready(Err(_)) | Poll::Pending => 0,
         };
-        if written > 0 {
-            self.sent(written)?;
-        }
+        self.carried += written as u64;
         self.waiting.extend_from_slice(&bytes[written..]);
         Poll::Ready(Ok(()))
-    }
-
-    fn sent(&mut self, written: usize) -> io::Result<()> {
-        self.carried += written as u64;
-        if written == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(()) }
     }
 
     /// Whether all that was written ends with a whole WebSocket frame.
@@ -437,6 +444,27 @@ mod tests {
         check(false, &long);
         long.push(0);
         check(true, &long);
+    }
+
+    impl Transport for tokio::io::DuplexStream {}
+
+    fn upgraded(stream: tokio::io::DuplexStream) -> Upgraded {
+        Upgraded { stream: Box::new(stream), read: BytesMut::new() }
+    }
+
+    #[tokio::test]
+    async fn last_word_of_a_side_that_is_gone_is_carried() {
+        let ((mut client, ours), (mut endpoint, theirs)) = (tokio::io::duplex(1024), tokio::io::duplex(1024));
+        // The endpoint says something and goes, while the client is still sending to it.
+        endpoint.write_all(b"goodbye").await.unwrap();
+        drop(endpoint);
+        client.write_all(b"are you there?").await.unwrap();
+        let mut tunnel = Tunnel::new(upgraded(ours), upgraded(theirs), None);
+        poll_fn(|cx| tunnel.poll(cx).map(drop)).await;
+        drop(tunnel);
+        let mut heard = Vec::new();
+        tokio::io::AsyncReadExt::read_to_end(&mut client, &mut heard).await.unwrap();
+        assert_eq!(heard, b"goodbye");
     }
 
     #[test]
