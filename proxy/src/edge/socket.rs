@@ -111,8 +111,9 @@ impl Socket {
     }
 
     /// Puts bytes back in front of what is to be read. Over TLS nothing is ever put back: ALPN tells what follows.
-    pub(super) fn unread(mut self, bytes: BytesMut) -> Socket {
+    pub(super) fn unread(mut self, mut bytes: BytesMut) -> Socket {
         if let Stream::Plain(wire) = &mut self.stream {
+            bytes.extend_from_slice(&wire.read_ahead);
             wire.read_ahead = bytes.freeze();
         }
         self

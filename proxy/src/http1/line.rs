@@ -78,6 +78,9 @@ pub struct Announced {
     pub expects_continue: bool,
 }
 
+/// RFC 9110 section 15.2.1.
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
 /// Bytes of an upload that are read only to come to the next request; more is not worth the wait.
 const DRAINED: u64 = 256 * 1024;
 
@@ -152,7 +155,7 @@ impl<S: Transport + 'static> Line<S> {
         io.broken = announced.length.is_none();
         io.lost = false;
         io.decoder = Decoder::new(announced.length.unwrap_or(Length::NONE));
-        io.interim = if announced.expects_continue { b"HTTP/1.1 100 Continue\r\n\r\n" } else { b"" };
+        io.interim = if announced.expects_continue { CONTINUE } else { b"" };
         let source: Option<Arc<dyn Source>> = if io.decoder.is_ended() { None } else { Some(Arc::clone(self) as _) };
         Incoming { source, request: io.request, upgrade }
     }
@@ -164,8 +167,9 @@ impl<S: Transport + 'static> Line<S> {
 
     /// Sends all of `outbox`.
     pub fn poll_send(&self, cx: &mut Context<'_>, outbox: &mut Outbox) -> Poll<io::Result<()>> {
-        let Io { stream, .. } = &mut *self.io.lock();
-        let Some(stream) = stream else { return Poll::Ready(Err(io::ErrorKind::NotConnected.into())) };
+        let mut io = self.io.lock();
+        ready!(io.poll_interim(cx))?;
+        let Some(stream) = &mut io.stream else { return Poll::Ready(Err(io::ErrorKind::NotConnected.into())) };
         outbox.poll_send(stream, cx)
     }
 
@@ -188,7 +192,10 @@ impl<S: Transport + 'static> Line<S> {
     pub fn answers(&self) -> bool {
         let unwanted = self.is_unwanted();
         let mut io = self.io.lock();
-        io.interim = b"";
+        // Of which some has left, the rest goes first.
+        if io.interim.len() == CONTINUE.len() {
+            io.interim = b"";
+        }
         !io.broken && !io.lost && !unwanted
     }
 
@@ -262,12 +269,18 @@ impl<S: Transport> Io<S> {
         Poll::Ready(piece)
     }
 
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece, Lost>> {
-        let Some(stream) = &mut self.stream else { return Poll::Ready(Err(Lost::Over)) };
-        while !self.interim.is_empty() {
-            let written = ready!(Pin::new(&mut *stream).poll_write(cx, self.interim))?;
+    /// Tells the client to go on, if it waits for that.
+    fn poll_interim(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let (false, Some(stream)) = (self.interim.is_empty(), &mut self.stream) {
+            let written = ready!(Pin::new(stream).poll_write(cx, self.interim))?;
             self.interim = &self.interim[written..];
         }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece, Lost>> {
+        ready!(self.poll_interim(cx))?;
+        let Some(stream) = &mut self.stream else { return Poll::Ready(Err(Lost::Over)) };
         loop {
             if let Some(piece) = self.decoder.decode(self.inbox.bytes())? {
                 return Poll::Ready(Ok(piece));
