@@ -11,6 +11,7 @@ pub mod server;
 pub mod edge;
 pub mod http1;
 pub mod scratch;
+pub mod shard;
 pub mod downstream;
 pub mod pipeline;
 pub mod context;

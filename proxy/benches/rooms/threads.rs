@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkGroup, BenchmarkId, measurement::WallTime};
-use waypost::telemetry::shards;
+use waypost::shard;
 
 /// Measures `work`, which is told its thread's number, as one worker does it and as two do it.
 pub(super) fn bench(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, work: impl Fn(usize) + Sync) {
@@ -19,7 +19,7 @@ pub(super) fn bench(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, work: 
 /// How long the slowest of so many threads takes for so many rounds.
 fn slowest(threads: usize, rounds: u64, work: &(impl Fn(usize) + Sync)) -> Duration {
     let run = |index: usize| {
-        shards::use_shard(index);
+        shard::enter(index);
         let begun = Instant::now();
         (0..rounds).for_each(|_| work(black_box(index)));
         begun.elapsed()

@@ -14,8 +14,7 @@ use tokio::sync::mpsc;
 
 use super::gate::Gate;
 use super::{Shared, connection};
-use crate::telemetry::shards;
-use crate::upstream::pool;
+use crate::shard;
 
 /// A thread with its runtime.
 #[derive(Debug)]
@@ -38,8 +37,7 @@ impl Worker {
         let (opened, openings) = mpsc::unbounded_channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let run = move || {
-            pool::use_shard(index);
-            shards::use_shard(index);
+            shard::enter(index);
             runtime.block_on(serve(openings, shared));
         };
         let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(run)?;

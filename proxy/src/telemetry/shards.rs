@@ -4,23 +4,15 @@
 //! it, by that worker, so that it lies among what that worker alone writes to. Never decides what is counted.
 
 use std::array;
-use std::cell::Cell;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use prometheus::core::Atomic;
 
+use crate::shard;
+
 /// Cells of one figure at most; with more workers than this, some share.
 const MOST: usize = 16;
-
-thread_local! {
-    static SHARD: Cell<usize> = const { Cell::new(0) };
-}
-
-/// Makes this thread use the cells of worker `index`. Called once by each worker; all other threads share the first's.
-pub fn use_shard(index: usize) {
-    SHARD.set(index % MOST);
-}
 
 /// A figure's cells.
 #[derive(Debug)]
@@ -35,7 +27,7 @@ impl<T> Default for Shards<T> {
 impl<T: Default> Shards<T> {
     /// The cell of this thread.
     pub(super) fn mine(&self) -> &T {
-        self.0[SHARD.get()].get_or_init(Box::default)
+        self.0[shard::mine() % MOST].get_or_init(Box::default)
     }
 
     /// Every cell there is.
@@ -116,7 +108,7 @@ mod tests {
             for worker in 0..workers {
                 let (figure, act) = (&figure, &act);
                 scope.spawn(move || {
-                    use_shard(worker);
+                    shard::enter(worker);
                     (0..1000).for_each(|_| act(figure));
                 });
             }
@@ -136,7 +128,7 @@ mod tests {
         let level = Level::new(5);
         thread::scope(|scope| {
             scope.spawn(|| {
-                use_shard(1);
+                shard::enter(1);
                 level.inc_by(2);
             });
         });

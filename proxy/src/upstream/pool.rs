@@ -3,7 +3,6 @@
 //! Owns the connections and, of HTTP/2, hyper's senders, one shard per worker, so that a request never wakes another
 //! worker's thread. Never connects and never sends.
 
-use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -15,6 +14,7 @@ use super::alarm::Alarm;
 use super::connect::Socket;
 use crate::body::RequestBody;
 use crate::http1::client;
+use crate::shard;
 
 /// Carries one request at a time.
 #[derive(Debug)]
@@ -26,15 +26,6 @@ pub struct Http1 {
 }
 /// Sends many requests at once; cheap to clone.
 pub type Http2 = http2::SendRequest<RequestBody>;
-
-thread_local! {
-    static SHARD: Cell<usize> = const { Cell::new(0) };
-}
-
-/// Makes this thread use shard `index` of every pool. Called once by each worker.
-pub fn use_shard(index: usize) {
-    SHARD.set(index);
-}
 
 /// Requests at once on one HTTP/2 connection before another one is opened; what most servers allow.
 const STREAMS: usize = 100;
@@ -178,7 +169,7 @@ impl Pool {
     }
 
     fn shard(&self) -> &Shard {
-        // The number of workers is fixed for the life of the process; other threads share the first shard.
-        &self.shards[SHARD.get() % self.shards.len()]
+        // The number of workers is fixed for the life of the process.
+        &self.shards[shard::mine() % self.shards.len()]
     }
 }
