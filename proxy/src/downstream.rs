@@ -50,7 +50,6 @@ pub struct Activity {
     head_since: AtomicU64,
     /// Milliseconds since `epoch`: the end of the last exchange.
     idle_since: AtomicU64,
-    requests: AtomicU64,
     /// Milliseconds since `epoch`: since when the client takes nothing of what we write, or 0 while it does.
     blocked_since: AtomicU64,
 }
@@ -76,7 +75,6 @@ impl Activity {
             tunnels: AtomicU32::new(0),
             head_since: AtomicU64::new(0),
             idle_since: AtomicU64::new(0),
-            requests: AtomicU64::new(0),
             blocked_since: AtomicU64::new(0),
         }
     }
@@ -111,7 +109,6 @@ impl Activity {
     pub fn begin(&self) {
         self.head_since.store(0, Ordering::Relaxed);
         self.exchanges.fetch_add(1, Ordering::Relaxed);
-        self.requests.fetch_add(1, Ordering::Relaxed);
     }
 
     /// What was read belonged to no head: from now on the client is silent.
@@ -160,17 +157,6 @@ impl Activity {
             Turn::Busy => None,
             _ => Some(Duration::from_millis(self.now().saturating_sub(self.idle_since.load(Ordering::Relaxed)))),
         }
-    }
-
-    /// Requests seen so far, if none of them is going on.
-    pub fn requests_if_calm(&self) -> Option<u64> {
-        let calm = self.exchanges.load(Ordering::Relaxed) == 0;
-        calm.then(|| self.requests())
-    }
-
-    /// Requests seen so far.
-    pub fn requests(&self) -> u64 {
-        self.requests.load(Ordering::Relaxed)
     }
 
     fn now(&self) -> u64 {

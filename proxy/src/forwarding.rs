@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderValue, Version, request, response};
 
 use crate::context::RequestContext;
 use crate::downstream::Downstream;
+use crate::http1;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -27,9 +28,10 @@ pub fn distrust(headers: &mut HeaderMap, context: &RequestContext) {
 
 /// Removes what the client meant for this hop. Before middlewares add fields, for it may name any in `Connection`.
 pub fn strip(headers: &mut HeaderMap) {
-    let trailers = accepts_trailers(headers);
+    let trailers = http1::takes_trailers(headers);
     remove_hop_by_hop(headers);
     if trailers {
+        // The one such field that gRPC needs at the other end, too; we pass trailers, so we may say so.
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
 }
@@ -49,12 +51,6 @@ pub fn prepare_response(head: &mut response::Parts) {
     // To say HTTP/1.0 in an endpoint's name would end the body with the connection, and hide a loss.
     head.version = Version::HTTP_11;
     remove_hop_by_hop(&mut head.headers);
-}
-
-/// `TE: trailers` is the one hop-by-hop field that gRPC needs at the other end; we pass trailers, so we may say so.
-fn accepts_trailers(headers: &HeaderMap) -> bool {
-    let Some(value) = headers.get(header::TE) else { return false };
-    value.to_str().is_ok_and(|text| text.split(',').any(|coding| coding.trim().eq_ignore_ascii_case("trailers")))
 }
 
 /// Removes what belongs to one connection: the fixed list, and whatever `Connection` names (RFC 9110 section 7.6.1).

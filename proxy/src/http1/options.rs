@@ -1,4 +1,4 @@
-//! What `Connection` says about the connection itself (RFC 9110 section 7.6.1).
+//! What a head says to this hop: `Connection` (RFC 9110 section 7.6.1) and `TE` (section 10.1.4).
 //!
 //! Pure.
 
@@ -30,10 +30,32 @@ impl Options {
     }
 }
 
+/// Whether `TE` asks for trailers.
+pub fn takes_trailers(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(header::TE).iter().flat_map(|te| te.as_bytes().split(|byte| *byte == b','));
+    codings.any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use http::HeaderValue;
+
+    #[test]
+    fn trailers_are_asked_for_in_any_field() {
+        let asks = |fields: &[&'static str]| {
+            let fields = fields.iter().map(|field| (header::TE, HeaderValue::from_static(field)));
+            takes_trailers(&fields.collect::<HeaderMap>())
+        };
+        assert!(asks(&["trailers"]));
+        assert!(asks(&["gzip;q=0.5, Trailers"]));
+        assert!(!asks(&[]));
+        assert!(!asks(&["gzip", "x-trailers"]));
+        let mut headers = HeaderMap::new();
+        headers.append(header::TE, HeaderValue::from_static("gzip"));
+        headers.append(header::TE, HeaderValue::from_static("trailers"));
+        assert!(takes_trailers(&headers));
+    }
 
     #[test]
     fn options_are_found_in_every_field() {

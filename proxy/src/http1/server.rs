@@ -18,7 +18,7 @@ use super::head::{Limits, Malformed};
 use super::inbox::NoHead;
 use super::length;
 use super::line::{Announced, Incoming, Line, REST, Upgraded};
-use super::options::Options;
+use super::options::{self, Options};
 use super::respond::{Asked, Responding};
 use super::splice::Spliced;
 
@@ -122,17 +122,11 @@ fn read(head: &request::Parts, options: Options) -> (Asked, Announced) {
     let asked = Asked {
         version: head.version,
         method: head.method.clone(),
-        trailers: takes_trailers(head),
+        trailers: options::takes_trailers(&head.headers),
         persistent: length.is_ok() && !options.close && (http11 || options.keep_alive),
     };
     let expects_continue = http11 && head.headers.contains_key(header::EXPECT);
     (asked, Announced { length: length.ok(), expects_continue })
-}
-
-/// RFC 9110 section 10.1.4.
-fn takes_trailers(head: &request::Parts) -> bool {
-    let mut codings = head.headers.get_all(header::TE).iter().flat_map(|te| te.as_bytes().split(|byte| *byte == b','));
-    codings.any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
 }
 
 impl From<NoHead> for End {

@@ -45,11 +45,6 @@ impl Target {
         self.tls.is_none() && self.protocol == Protocol::H2c
     }
 
-    /// Whether a connection may turn out to be HTTP/2.
-    pub fn may_speak_http2(&self) -> bool {
-        self.is_h2c() || (self.tls.is_some() && self.protocol != Protocol::Http1)
-    }
-
     /// What HTTP/2 requests say in `:scheme`.
     pub fn scheme(&self) -> Scheme {
         if self.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP }
