@@ -12,6 +12,7 @@ pub mod edge;
 pub mod http1;
 pub mod scratch;
 pub mod shard;
+pub mod bell;
 pub mod downstream;
 pub mod pipeline;
 pub mod context;

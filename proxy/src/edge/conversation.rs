@@ -7,6 +7,7 @@ use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -20,6 +21,7 @@ use waypost_config::listener::{Limits, Timeouts};
 use super::Shared;
 use super::gate::Gate;
 use super::socket::Socket;
+use crate::bell::Bell;
 use crate::body::{Incoming, ResponseBody};
 use crate::downstream::{Downstream, Turn};
 use crate::http1::server::{self, End};
@@ -37,16 +39,12 @@ pub(super) struct Handler {
 impl Handler {
     /// The answer to a request over HTTP/1.1. Boxed, so that a connection is small while it has none.
     fn answer(&self, request: Request<http1::Incoming>) -> Pin<Box<impl Future<Output = Response<ResponseBody>>>> {
-        Box::pin(self.handle(request.map(Incoming::Http1)))
+        Box::pin(pipeline::handle(self.view(), &self.downstream, request.map(Incoming::Http1)))
     }
 
     fn view(&self) -> View {
         let snapshot = self.shared.snapshot.load();
         View { listener: self.gate.view(&snapshot), access_log: snapshot.access_log.clone() }
-    }
-
-    async fn handle(&self, request: Request<Incoming>) -> Response<ResponseBody> {
-        pipeline::handle(self.view(), &self.downstream, request).await
     }
 }
 
@@ -60,7 +58,8 @@ impl Service<Request<hyper::body::Incoming>> for Answering {
 
     fn call(&self, request: Request<hyper::body::Incoming>) -> Self::Future {
         let handler = Arc::clone(&self.0);
-        Box::pin(async move { Ok(handler.handle(request.map(Incoming::Http2)).await) })
+        let request = request.map(Incoming::Http2);
+        Box::pin(async move { Ok(pipeline::handle(handler.view(), &handler.downstream, request).await) })
     }
 }
 
@@ -94,6 +93,14 @@ enum Leaving {
     Now,
 }
 
+/// Why a connection is looked at although nothing was said on it.
+enum Unrest {
+    /// Its listener closes.
+    Closing,
+    /// It may have taken too long.
+    Time,
+}
+
 /// A client that does not know yet that we leave may be sending its next request right now: closing at once would
 /// lose it.
 const LAST_REQUEST: Duration = Duration::from_millis(250);
@@ -123,6 +130,8 @@ impl Conversation {
         let downstream = &handler.downstream;
         let mut speaking = pin!(server::serve(line, head_limits(limits), |request| handler.answer(request)));
         let mut watch = pin!(sleep(timeouts.header.0.min(timeouts.idle.0)));
+        let mut closing = pin!(gate.closing.cancelled());
+        let bell = Bell::new();
         let _busy = downstream.lifecycle.busy.token();
         let mut leaving = Leaving::No;
         loop {
@@ -136,20 +145,28 @@ impl Conversation {
                 }
                 ended
             });
+            let unrest = poll_fn(|cx| {
+                bell.poll(cx, |cx| match closing.as_mut().poll(cx) {
+                    Poll::Ready(()) if staying => Poll::Ready(Unrest::Closing),
+                    _ => watch.as_mut().poll(cx).map(|()| Unrest::Time),
+                })
+            });
             tokio::select! {
                 biased;
                 end = speaking => return self.parting(end),
-                () = gate.closing.cancelled(), if staying => {
-                    leaving = Leaving::AfterNext;
-                    watch.as_mut().reset(Instant::now() + LAST_REQUEST);
-                }
-                () = watch.as_mut() => match patience(self.turn(line), timeouts) {
+                unrest = unrest => match (unrest, patience(self.turn(line), timeouts)) {
+                    (Unrest::Closing, _) => {
+                        leaving = Leaving::AfterNext;
+                        watch.as_mut().reset(Instant::now() + LAST_REQUEST);
+                    }
                     _ if is_deaf(downstream, gate, timeouts) => return Parting::Drop,
-                    Patience::LeftIdle(_) if leaving == Leaving::AfterNext => return Parting::Close,
-                    Patience::Left(wait) | Patience::LeftIdle(wait) => watch.as_mut().reset(Instant::now() + wait),
-                    Patience::OverHead if line.awaits_head() => return Parting::Refuse(Cause::HeaderTimeout),
+                    (_, Patience::LeftIdle(_)) if leaving == Leaving::AfterNext => return Parting::Close,
+                    (_, Patience::Left(wait) | Patience::LeftIdle(wait)) => {
+                        watch.as_mut().reset(Instant::now() + wait);
+                    }
+                    (_, Patience::OverHead) if line.awaits_head() => return Parting::Refuse(Cause::HeaderTimeout),
                     // The rest of an upload that nobody reads is no head: its response has been sent.
-                    Patience::OverHead | Patience::OverIdle => return Parting::Close,
+                    (_, Patience::OverHead | Patience::OverIdle) => return Parting::Close,
                 },
             }
         }

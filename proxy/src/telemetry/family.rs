@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 use prometheus::core::{Collector, Desc, Describer, GenericCounter, GenericGauge, Metric};
-use prometheus::proto::{MetricFamily, MetricType};
+use prometheus::proto::{self, MetricFamily, MetricType};
 use prometheus::{IntGauge, Opts};
 
 use super::histogram::Histogram;
@@ -33,12 +33,31 @@ pub struct Definition {
     pub meaning: &'static str,
 }
 
+impl Definition {
+    pub(super) fn desc(&self) -> Desc {
+        let labels = self.labels.iter().map(ToString::to_string).collect();
+        Desc::new(self.name.to_owned(), self.meaning.to_owned(), labels, HashMap::new()).expect(VALID)
+    }
+
+    /// All of its series, for the page of metrics.
+    pub(super) fn family(&self, metrics: Vec<proto::Metric>) -> MetricFamily {
+        let mut family = MetricFamily::default();
+        family.set_name(self.name.to_owned());
+        family.set_help(self.meaning.to_owned());
+        family.set_field_type(match self.kind {
+            "counter" => MetricType::COUNTER,
+            "histogram" => MetricType::HISTOGRAM,
+            _ => MetricType::GAUGE,
+        });
+        family.set_metric(metrics);
+        family
+    }
+}
+
 /// A value that a family can hold: it knows how to be made for one combination of label values.
 pub(super) trait Cell: Metric + Clone + 'static {
     /// The word for it in the docs.
     const KIND: &'static str;
-    /// The word for it in the exposition format.
-    const TYPE: MetricType;
     /// A new cell at zero.
     fn new(definition: &Definition, labels: HashMap<String, String>) -> Self;
 }
@@ -52,7 +71,6 @@ fn options(definition: &Definition, labels: HashMap<String, String>) -> Opts {
 
 impl Cell for Counter {
     const KIND: &'static str = "counter";
-    const TYPE: MetricType = MetricType::COUNTER;
     fn new(definition: &Definition, labels: HashMap<String, String>) -> Counter {
         Counter::with_opts(options(definition, labels)).expect(VALID)
     }
@@ -60,7 +78,6 @@ impl Cell for Counter {
 
 impl Cell for Presence {
     const KIND: &'static str = "gauge";
-    const TYPE: MetricType = MetricType::GAUGE;
     fn new(definition: &Definition, labels: HashMap<String, String>) -> Presence {
         Presence::with_opts(options(definition, labels)).expect(VALID)
     }
@@ -68,7 +85,6 @@ impl Cell for Presence {
 
 impl Cell for IntGauge {
     const KIND: &'static str = "gauge";
-    const TYPE: MetricType = MetricType::GAUGE;
     fn new(definition: &Definition, labels: HashMap<String, String>) -> IntGauge {
         IntGauge::with_opts(options(definition, labels)).expect(VALID)
     }
@@ -76,7 +92,6 @@ impl Cell for IntGauge {
 
 impl Cell for Histogram {
     const KIND: &'static str = "histogram";
-    const TYPE: MetricType = MetricType::HISTOGRAM;
     fn new(definition: &Definition, labels: HashMap<String, String>) -> Histogram {
         Histogram::new(options(definition, labels).describe().expect(VALID).const_label_pairs)
     }
@@ -99,9 +114,7 @@ impl<C> Clone for Family<C> {
 
 impl<C: Cell> Family<C> {
     pub(super) fn new(definition: &'static Definition) -> Family<C> {
-        let labels = definition.labels.iter().map(ToString::to_string).collect();
-        let desc = Desc::new(definition.name.to_owned(), definition.meaning.to_owned(), labels, HashMap::new());
-        Family(Arc::new(Inner { definition, desc: desc.expect(VALID), cells: Mutex::default() }))
+        Family(Arc::new(Inner { definition, desc: definition.desc(), cells: Mutex::default() }))
     }
 
     /// The cell with these label values, in the order of the definition.
@@ -125,12 +138,7 @@ impl<C: Cell> Collector for Family<C> {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        let mut family = MetricFamily::default();
-        family.set_name(self.0.definition.name.to_owned());
-        family.set_help(self.0.definition.meaning.to_owned());
-        family.set_field_type(C::TYPE);
-        family.set_metric(self.0.cells.lock().values().map(Metric::metric).collect());
-        vec![family]
+        vec![self.0.definition.family(self.0.cells.lock().values().map(Metric::metric).collect())]
     }
 }
 
@@ -143,8 +151,13 @@ impl Series {
     pub(super) fn own<C: Cell>(&self, family: &Family<C>, values: &[&str]) -> C {
         let cell = family.cell(values);
         let (family, key) = (family.clone(), values.iter().map(ToString::to_string).collect::<Vec<_>>());
-        self.0.lock().push(Box::new(move || family.remove(&key)));
+        self.take_along(move || family.remove(&key));
         cell
+    }
+
+    /// Something that goes with them.
+    pub(super) fn take_along(&self, remove: impl Fn() + Send + Sync + 'static) {
+        self.0.lock().push(Box::new(remove));
     }
 
     /// Takes all of them out of their families.

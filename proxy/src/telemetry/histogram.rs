@@ -19,16 +19,56 @@ pub struct Histogram(Arc<Inner>);
 
 struct Inner {
     labels: Vec<proto::LabelPair>,
-    cells: Shards<Cells>,
+    cells: Shards<Durations>,
 }
 
 /// What one worker has seen.
-#[derive(Default)]
-struct Cells {
-    /// How many fell between each bound and the one before; the last ones are over all bounds.
-    counts: [AtomicU64; BUCKETS.len() + 1],
+#[derive(Debug, Default)]
+#[repr(C)]
+pub(super) struct Durations {
     /// In microseconds: 64 bits of them last ten thousand requests at once for half a century.
     micros: AtomicU64,
+    /// How many fell between each bound and the one before; the last ones are over all bounds.
+    counts: [AtomicU64; BUCKETS.len() + 1],
+}
+
+impl Durations {
+    /// Something took so many seconds.
+    pub(super) fn observe(&self, seconds: f64) {
+        let bucket = BUCKETS.iter().position(|bound| seconds <= *bound).unwrap_or(BUCKETS.len());
+        // Relaxed: what is read may lack the latest observation or a part of it, as if read a moment earlier.
+        self.counts[bucket].fetch_add(1, Ordering::Relaxed);
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a duration is finite and not negative"
+        )]
+        self.micros.fetch_add((seconds * 1e6).round() as u64, Ordering::Relaxed);
+    }
+
+    /// What all workers have seen together.
+    pub(super) fn sum<'a>(cells: impl Iterator<Item = &'a Durations>) -> proto::Histogram {
+        let (mut counts, mut micros) = ([0; BUCKETS.len() + 1], 0);
+        for cell in cells {
+            micros += cell.micros.load(Ordering::Relaxed);
+            for (count, more) in counts.iter_mut().zip(&cell.counts) {
+                *count += more.load(Ordering::Relaxed);
+            }
+        }
+        let mut total = 0;
+        let buckets = BUCKETS.iter().zip(counts).map(|(bound, count)| {
+            total += count;
+            let mut shown = proto::Bucket::default();
+            shown.set_upper_bound(*bound);
+            shown.set_cumulative_count(total);
+            shown
+        });
+        let mut histogram = proto::Histogram::default();
+        histogram.set_bucket(buckets.collect());
+        histogram.set_sample_count(counts.iter().sum());
+        histogram.set_sample_sum(micros as f64 / 1e6);
+        histogram
+    }
 }
 
 impl Histogram {
@@ -38,42 +78,14 @@ impl Histogram {
 
     /// Something took so many seconds.
     pub fn observe(&self, seconds: f64) {
-        let cells = self.0.cells.mine();
-        let bucket = BUCKETS.iter().position(|bound| seconds <= *bound).unwrap_or(BUCKETS.len());
-        // Relaxed: what is read may lack the latest observation or a part of it, as if read a moment earlier.
-        cells.counts[bucket].fetch_add(1, Ordering::Relaxed);
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "a duration is finite and not negative"
-        )]
-        cells.micros.fetch_add((seconds * 1e6).round() as u64, Ordering::Relaxed);
-    }
-
-    fn sum(&self, figure: impl Fn(&Cells) -> &AtomicU64) -> u64 {
-        self.0.cells.all().map(|cells| figure(cells).load(Ordering::Relaxed)).sum()
+        self.0.cells.mine().observe(seconds);
     }
 }
 
 impl Metric for Histogram {
     fn metric(&self) -> proto::Metric {
-        let mut count = 0;
-        let mut cumulated = |bucket: usize| {
-            count += self.sum(|cells| &cells.counts[bucket]);
-            count
-        };
-        let buckets = BUCKETS.iter().enumerate().map(|(bucket, bound)| {
-            let mut shown = proto::Bucket::default();
-            shown.set_upper_bound(*bound);
-            shown.set_cumulative_count(cumulated(bucket));
-            shown
-        });
-        let mut histogram = proto::Histogram::default();
-        histogram.set_bucket(buckets.collect());
-        histogram.set_sample_count(cumulated(BUCKETS.len()));
-        histogram.set_sample_sum(self.sum(|cells| &cells.micros) as f64 / 1e6);
         let mut metric = proto::Metric::from_label(self.0.labels.clone());
-        metric.set_histogram(histogram);
+        metric.set_histogram(Durations::sum(self.0.cells.all()));
         metric
     }
 }

@@ -4,18 +4,19 @@
 //! when a generation is built, shared while their labels are equal, and take their series along when the last one is
 //! dropped. A count on the data path is a few atomic additions; no label is looked up and no lock is taken there.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use http::Method;
 use prometheus::core::Collector;
 use prometheus::{IntGauge, Registry, TextEncoder};
 
-use super::family::{Cell, Family, Series, Tokens};
+use super::family::{Cell, Family, Tokens};
 pub use super::family::{Counter, Definition, Presence};
 pub use super::histogram::{BUCKETS, Histogram};
 use super::live::{Lease, Live};
+use super::routes::{self, Routes};
+pub use super::routes::{Finished, RouteMetrics};
 
 /// The media type of [`Metrics::encode`].
 pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
@@ -23,23 +24,29 @@ pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
 /// Declares the families: a field each, and the table of all of them.
 macro_rules! families {
     ($($field:ident: $cell:ident = $name:literal [$($label:literal),*] $meaning:literal;)*) => {
-        /// Every metric name of Waypost, in the order of the docs.
-        pub static DEFINITIONS: &[Definition] = &[$(
+        /// The metric names whose series have a cell each.
+        static OWN: &[Definition] = &[$(
             Definition { name: $name, kind: <$cell as Cell>::KIND, labels: &[$($label),*], meaning: $meaning },
         )*];
 
-        struct Families { $($field: Family<$cell>,)* }
+        pub(super) struct Families { $(pub(super) $field: Family<$cell>,)* pub(super) routes: Routes }
 
         impl Families {
             fn register(registry: &Registry) -> Families {
-                let mut definitions = DEFINITIONS.iter();
+                let mut definitions = OWN.iter();
                 let mut next = || definitions.next().expect("the macro writes one definition per field");
-                let families = Families { $($field: Family::new(next()),)* };
+                let families = Families { $($field: Family::new(next()),)* routes: Routes::default() };
                 $(register(registry, families.$field.clone());)*
+                register(registry, families.routes.clone());
                 families
             }
         }
     };
+}
+
+/// Every metric name of Waypost, in the order of the docs.
+pub fn definitions() -> impl Iterator<Item = &'static Definition> {
+    routes::DEFINITIONS.iter().chain(OWN)
 }
 
 families! {
@@ -57,18 +64,6 @@ families! {
     certificate_not_after: IntGauge = "waypost_certificate_not_after_timestamp_seconds" ["listener", "subject", "serial"]
         "End of validity of a certificate in use, Unix time.";
 
-    requests: Counter = "waypost_requests_total" ["listener", "route", "service", "method", "status"]
-        "Requests answered. An empty route or service means none was found; status 499 means the client left first.";
-    request_duration: Histogram = "waypost_request_duration_seconds" ["listener", "route", "service"]
-        "From the complete request head to the last byte of the response; without upgraded connections.";
-    requests_in_flight: Presence = "waypost_requests_in_flight" ["listener", "route", "service"]
-        "Requests now being served, upgraded connections included.";
-    request_bytes: Counter = "waypost_request_body_bytes_total" ["listener", "route", "service"]
-        "Bytes of request bodies, and from the client on upgraded connections.";
-    response_bytes: Counter = "waypost_response_body_bytes_total" ["listener", "route", "service"]
-        "Bytes of response bodies, and to the client on upgraded connections.";
-    upgrades: Counter = "waypost_upgrades_total" ["listener", "route", "service"]
-        "Upgraded connections (WebSockets) that have ended.";
     replies: Counter = "waypost_replies_total" ["listener", "route", "service", "reason"]
         "Responses that Waypost made itself, by reason token.";
 
@@ -117,7 +112,7 @@ families! {
         "Failed writes or opens of the access log; they are tried again.";
 }
 
-/// A family is registered once per registry, and [`DEFINITIONS`] has no name twice: a test encodes them all.
+/// A family is registered once per registry, and [`definitions`] has no name twice: a test encodes them all.
 fn register(registry: &Registry, collector: impl Collector + 'static) {
     registry.register(Box::new(collector)).expect("metric names are unique");
 }
@@ -277,121 +272,6 @@ pub struct CertificateMetrics {
     _lease: Lease<CertificateMetrics>,
 }
 
-/// What a route counts, per listener and service.
-pub struct RouteMetrics {
-    /// Requests now being served.
-    pub in_flight: Presence,
-    request_bytes: Counter,
-    response_bytes: Counter,
-    duration: Histogram,
-    upgrades: Counter,
-    replies: Tokens,
-    requests: Requests,
-    _lease: Lease<RouteMetrics>,
-}
-
-impl RouteMetrics {
-    fn new(families: &Families, lease: Lease<RouteMetrics>, labels: [&str; 3]) -> RouteMetrics {
-        let series = &lease.series;
-        RouteMetrics {
-            in_flight: series.own(&families.requests_in_flight, &labels),
-            request_bytes: series.own(&families.request_bytes, &labels),
-            response_bytes: series.own(&families.response_bytes, &labels),
-            duration: series.own(&families.request_duration, &labels),
-            upgrades: series.own(&families.upgrades, &labels),
-            replies: Tokens::new(&families.replies, series, &labels),
-            requests: Requests::new(families.requests.clone(), Arc::clone(series), labels.map(str::to_owned)),
-            _lease: lease,
-        }
-    }
-
-    /// A request has begun; exactly one of the `finish` calls must follow.
-    pub fn begin(&self) {
-        self.in_flight.inc();
-    }
-
-    /// A request that has begun is over, with its last byte.
-    pub fn finish(&self, request: &Finished<'_>) {
-        self.duration.observe(request.elapsed.as_secs_f64());
-        self.count(request);
-    }
-
-    /// An upgraded connection that began as a request is over. Its lifetime is not a latency.
-    pub fn finish_upgrade(&self, request: &Finished<'_>) {
-        self.upgrades.inc();
-        self.count(request);
-    }
-
-    /// Waypost answered by itself. `reason` is a [`Cause`](crate::reply::Cause) token.
-    pub fn replied(&self, reason: &'static str) {
-        self.replies.get(reason).inc();
-    }
-
-    fn count(&self, request: &Finished<'_>) {
-        self.requests.get(request.method, request.status).inc();
-        self.request_bytes.inc_by(request.bytes_in);
-        self.response_bytes.inc_by(request.bytes_out);
-        self.in_flight.dec();
-    }
-}
-
-/// A request that is over.
-#[derive(Debug, Clone, Copy)]
-pub struct Finished<'a> {
-    /// Its method.
-    pub method: &'a Method,
-    /// The response's status; 499 when the client left before a head was there.
-    pub status: u16,
-    /// From the request's head to the response's last byte.
-    pub elapsed: Duration,
-    /// Size of the request's body.
-    pub bytes_in: u64,
-    /// Size of the response's body.
-    pub bytes_out: u64,
-}
-
-/// The methods that are label values; any other one is `other`.
-const METHODS: [&str; 10] = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT", "other"];
-
-/// Statuses 100 to 599 have a slot each; the last one is for what is none.
-const STATUSES: usize = 501;
-
-/// Request counters by method and status, resolved when first needed. Reading is lock-free.
-struct Requests {
-    family: Family<Counter>,
-    series: Arc<Series>,
-    labels: [String; 3],
-    /// Two steps, because 8 KiB for each method in use is little and 80 KiB for each route is not.
-    methods: [OnceLock<Box<[OnceLock<Counter>]>>; METHODS.len()],
-}
-
-impl Requests {
-    fn new(family: Family<Counter>, series: Arc<Series>, labels: [String; 3]) -> Requests {
-        Requests { family, series, labels, methods: [const { OnceLock::new() }; METHODS.len()] }
-    }
-
-    fn get(&self, method: &Method, status: u16) -> &Counter {
-        let method = method_index(method);
-        let slot = status_index(status);
-        let statuses = self.methods[method].get_or_init(|| (0..STATUSES).map(|_| OnceLock::new()).collect());
-        statuses[slot].get_or_init(|| self.own(METHODS[method], slot))
-    }
-
-    fn own(&self, method: &str, slot: usize) -> Counter {
-        let [listener, route, service] = &self.labels;
-        let status = if slot < STATUSES - 1 { (slot + 100).to_string() } else { "other".to_owned() };
-        self.series.own(&self.family, &[listener, route, service, method, &status])
-    }
-}
-
-fn method_index(method: &Method) -> usize {
-    METHODS.iter().position(|name| *name == method.as_str()).unwrap_or(METHODS.len() - 1)
-}
-
-fn status_index(status: u16) -> usize {
-    usize::from(status).checked_sub(100).unwrap_or(STATUSES - 1).min(STATUSES - 1)
-}
-
 /// What a service counts.
 pub struct ServiceMetrics {
     /// Endpoints that may get new requests.
@@ -545,6 +425,8 @@ mod tests {
     use std::fmt::Write as _;
     use std::path::Path;
     use std::{env, fs, thread};
+
+    use http::Method;
 
     use super::*;
 
@@ -721,7 +603,7 @@ mod tests {
                     for _ in 0..2_000 {
                         let route = metrics.route("web", "shop", "shop");
                         route.begin();
-                        assert!(metrics.families.requests_in_flight.cell(&["web", "shop", "shop"]).get() >= 1);
+                        assert!(route.in_flight() >= 1);
                         route.finish(&Finished {
                             method: &Method::GET,
                             status: 200,
@@ -807,12 +689,12 @@ mod tests {
             bytes_in: 0,
             bytes_out: 0,
         });
-        for Definition { name, kind, .. } in DEFINITIONS {
+        for Definition { name, kind, .. } in definitions() {
             check(&metrics, &format!("# TYPE {name} {kind}"));
             assert!(name.starts_with("waypost_"), "{name}");
             assert_eq!(*kind == "counter", name.ends_with("_total"), "{name}");
         }
-        let known = |line: &str| DEFINITIONS.iter().any(|definition| line.contains(definition.name));
+        let known = |line: &str| definitions().any(|definition| line.contains(definition.name));
         let stranger = |line: &&str| line.starts_with("# TYPE") && !line.contains(" process_") && !known(line);
         assert_eq!(metrics.encode().lines().find(stranger), None);
     }
@@ -836,7 +718,7 @@ mod tests {
         assert!(names.len() > 5, "{names:?}");
         for name in names {
             let name = name.trim_end_matches("_bucket");
-            assert!(DEFINITIONS.iter().any(|definition| definition.name == name), "{name}");
+            assert!(definitions().any(|definition| definition.name == name), "{name}");
         }
     }
 
@@ -850,7 +732,7 @@ mod tests {
         page += " seconds. On Linux the usual `process_*` metrics of the process come with them.\nSeries of a \
                  listener, route, service, endpoint or certificate go when nothing uses it any more.\n\n\
                  | name | type | labels | meaning |\n|---|---|---|---|\n";
-        for Definition { name, kind, labels, meaning } in DEFINITIONS {
+        for Definition { name, kind, labels, meaning } in definitions() {
             let labels: Vec<String> = labels.iter().map(|label| format!("`{label}`")).collect();
             writeln!(page, "| `{name}` | {kind} | {} | {meaning} |", labels.join(", ")).unwrap();
         }

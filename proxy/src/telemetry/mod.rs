@@ -11,3 +11,4 @@ pub mod timestamp;
 mod family;
 mod histogram;
 mod live;
+mod routes;
