@@ -106,6 +106,7 @@ impl Bench {
         watch.passed(warm_up + tempo.measured).await;
         let (wall, after, answered) = (begin.elapsed(), Usage::of(started.place.pid), watch.done() - done_before);
         let report = load.wait().await?;
+        started.end().await;
         if report.completed == 0 || answered == 0 {
             return Err(CompareError::Silent { name: peer.name(), kind });
         }

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 
@@ -22,6 +22,8 @@ use super::{
 
 /// A child must listen within this time: ten thousand routes take some of it.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// A proxy that is asked to end has this long; then it is ended.
+const GOODBYE: Duration = Duration::from_secs(3);
 /// Between two looks whether a child listens.
 const GLANCE: Duration = Duration::from_millis(10);
 /// Addresses of one loopback network that are used; the network's own and its broadcast address are not.
@@ -57,12 +59,12 @@ pub struct Children {
     folder: TempDir,
 }
 
-/// A proxy that runs; it ends, and its folder goes, when this is dropped.
+/// A proxy that runs; it is killed, and its folder goes, when this is dropped.
 #[derive(Debug)]
 pub struct Started {
     /// Where it runs.
     pub place: Place,
-    _running: Running,
+    running: Running,
     _folder: TempDir,
 }
 
@@ -80,6 +82,19 @@ impl Drop for Running {
         // It may have ended by itself; then there is nothing to end and nothing to say.
         let _ = self.0.kill();
         let _ = self.0.wait();
+    }
+}
+
+impl Started {
+    /// Asks it to end, as its operator would, and waits for that.
+    pub async fn end(mut self) {
+        let child = &mut self.running.0;
+        // It may have ended by itself; then there is nobody to ask.
+        let _ = kill_process(Pid::from_child(child), Signal::TERM);
+        let end = Instant::now() + GOODBYE;
+        while Instant::now() < end && matches!(child.try_wait(), Ok(None)) {
+            tokio::time::sleep(GLANCE).await;
+        }
     }
 }
 
@@ -122,7 +137,7 @@ impl Children {
             peer.recipe().ports(&setting).into_iter().map(|port| (Ipv4Addr::LOCALHOST, port).into()).collect();
         let running = start(peer.name(), command, (folder.path(), &listening)).await?;
         let place = Place { pid: running.0.id(), plain: ports[0], tls: ports[1] };
-        Ok(Started { place, _running: running, _folder: folder })
+        Ok(Started { place, running, _folder: folder })
     }
 }
 

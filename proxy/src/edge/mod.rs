@@ -6,6 +6,7 @@
 pub mod proxy_protocol;
 mod connection;
 mod conversation;
+mod door;
 mod gate;
 mod socket;
 mod worker;

@@ -9,9 +9,10 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
+use super::door::Door;
 use super::gate::Gate;
 use super::{Shared, connection};
 use crate::shard;
@@ -63,23 +64,26 @@ impl Worker {
 
 async fn serve(mut openings: mpsc::UnboundedReceiver<Opened>, shared: Shared) {
     while let Some(Opened { socket, gate }) = openings.recv().await {
-        match TcpListener::from_std(socket) {
-            Ok(socket) => drop(tokio::spawn(accept(socket, gate, shared.clone()))),
+        match Door::new(socket) {
+            Ok(door) => drop(tokio::spawn(accept(door, gate, shared.clone()))),
             Err(error) => tracing::error!(listener = %gate.name, %error, "worker cannot accept"),
         }
     }
 }
 
-async fn accept(socket: TcpListener, gate: Arc<Gate>, shared: Shared) {
+async fn accept(mut door: Door, gate: Arc<Gate>, shared: Shared) {
     // Nothing is over before the queue is empty: a drain waits for this as for a connection.
     let _accepting = shared.lifecycle.connections.token();
     loop {
         tokio::select! {
-            accepted = socket.accept() => admit(accepted, &gate, &shared).await,
+            accepted = door.accept() => admit(accepted, &gate, &shared).await,
             () = gate.closing.cancelled() => break,
         }
     }
-    empty_queue(socket, &gate, &shared).await;
+    // Whoever had connected before the door was closed is served; closing the socket would reset them.
+    for accepted in door.rest() {
+        admit(Ok(accepted), &gate, &shared).await;
+    }
 }
 
 async fn admit(accepted: io::Result<(TcpStream, SocketAddr)>, gate: &Arc<Gate>, shared: &Shared) {
@@ -95,15 +99,6 @@ async fn admit(accepted: io::Result<(TcpStream, SocketAddr)>, gate: &Arc<Gate>, 
             tracing::error!(listener = %gate.name, %error, "cannot accept");
             tokio::time::sleep(EXHAUSTED_PAUSE).await;
         }
-    }
-}
-
-/// Whoever had connected before the door was closed is served; closing the socket would reset them.
-async fn empty_queue(socket: TcpListener, gate: &Arc<Gate>, shared: &Shared) {
-    let Ok(socket) = socket.into_std() else { return };
-    while let Ok((stream, peer)) = socket.accept() {
-        let accepted = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
-        admit(accepted.map(|stream| (stream, peer)), gate, shared).await;
     }
 }
 
