@@ -47,6 +47,15 @@ pub struct Service {
     /// Active probes; absent means every endpoint counts as healthy.
     #[serde(default)]
     pub health_check: Option<HealthCheck>,
+    /// Takes out endpoints that fail their requests, whatever their probes say; absent means never.
+    #[serde(default)]
+    pub outlier: Option<Outlier>,
+    /// Stops asking an endpoint that fails too great a share of its requests; absent means never.
+    #[serde(default)]
+    pub circuit_breaker: Option<CircuitBreaker>,
+    /// The share of an endpoint that has come back grows from a tenth to the whole within this; absent means at once.
+    #[serde(default)]
+    pub slow_start: Option<Duration>,
     /// Failed attempts that are repeated on another endpoint.
     #[serde(default)]
     pub retry: Retry,
@@ -351,6 +360,41 @@ pub struct Expect {
 impl Default for Expect {
     fn default() -> Expect {
         Expect { status: vec![StatusRange { first: 200, last: 399 }], body: None }
+    }
+}
+
+/// When an endpoint is ejected because of the requests it fails: no connection, no response in time, a broken or
+/// invalid one, or a 5xx other than 501 and 505. What a client breaks off does not count.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Outlier {
+    /// Failed requests in a row that eject it.
+    pub consecutive: u32,
+    /// How long the first ejection lasts; the next one in a row twice as long, then three times, at most ten times.
+    pub eject_for: Duration,
+}
+
+impl Default for Outlier {
+    fn default() -> Outlier {
+        Outlier { consecutive: 5, eject_for: Duration::seconds(10) }
+    }
+}
+
+/// When an endpoint's circuit opens, and nothing is sent to it. What fails is as for `outlier`.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct CircuitBreaker {
+    /// The share of its requests of the last ten seconds that must have failed.
+    pub failure_ratio: Percent,
+    /// With fewer requests within ten seconds it stays closed.
+    pub min_requests: u32,
+    /// Time until one request is let through to see whether it has recovered.
+    pub open_for: Duration,
+}
+
+impl Default for CircuitBreaker {
+    fn default() -> CircuitBreaker {
+        CircuitBreaker { failure_ratio: Percent(0.5), min_requests: 20, open_for: Duration::seconds(10) }
     }
 }
 

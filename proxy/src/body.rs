@@ -438,6 +438,7 @@ impl ResponseBody {
 
     /// An endpoint's body; `idle` is the longest wait between two of its bytes.
     pub fn upstream(incoming: upstream::Incoming, idle: Duration, exchange: Box<Exchange>) -> ResponseBody {
+        note_end(&incoming, &exchange);
         ResponseBody { source: Source::Upstream { incoming, idle: IdleTimer::new(idle) }, exchange: Some(exchange) }
     }
 
@@ -472,7 +473,7 @@ impl Body for ResponseBody {
                 }
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
-            Source::Upstream { incoming, idle } => match Pin::new(incoming).poll_frame(cx) {
+            Source::Upstream { incoming, idle } => match Pin::new(&mut *incoming).poll_frame(cx) {
                 Poll::Pending => {
                     let error = ready!(idle.poll_elapsed(cx));
                     this.fail();
@@ -480,8 +481,9 @@ impl Body for ResponseBody {
                 }
                 Poll::Ready(Some(Ok(frame))) => {
                     idle.reset();
-                    if let (Some(data), Some(exchange)) = (frame.data_ref(), &mut this.exchange) {
-                        exchange.bytes_out += data.len() as u64;
+                    if let Some(exchange) = &mut this.exchange {
+                        exchange.bytes_out += frame.data_ref().map_or(0, |data| data.len() as u64);
+                        note_end(incoming, exchange);
                     }
                     Poll::Ready(Some(Ok(frame)))
                 }
@@ -491,6 +493,9 @@ impl Body for ResponseBody {
                 }
                 Poll::Ready(None) => {
                     this.source = Source::Ended;
+                    if let Some(exchange) = &this.exchange {
+                        exchange.delivered();
+                    }
                     this.finish();
                     Poll::Ready(None)
                 }
@@ -515,6 +520,13 @@ impl Body for ResponseBody {
     }
 }
 
+/// Not everybody asks for more when the last byte has been seen.
+fn note_end(incoming: &upstream::Incoming, exchange: &Exchange) {
+    if incoming.is_end_stream() {
+        exchange.delivered();
+    }
+}
+
 impl Spliced for ResponseBody {
     fn splices(&self) -> bool {
         matches!(&self.source, Source::Upstream { incoming, .. } if incoming.splices())
@@ -528,7 +540,10 @@ impl Spliced for ResponseBody {
         };
         idle.reset();
         match (&moved, &mut self.exchange) {
-            (Ok(moved), Some(exchange)) => exchange.bytes_out += *moved as u64,
+            (Ok(moved), Some(exchange)) => {
+                exchange.bytes_out += *moved as u64;
+                note_end(incoming, exchange);
+            }
             (Err(_), Some(exchange)) => exchange.upstream_broke_off(),
             (_, None) => {}
         }

@@ -18,6 +18,7 @@ use crate::snapshot::RouteView;
 use crate::telemetry::access_log::{AccessLog, Attempt, Record};
 use crate::telemetry::metrics::{Finished, RouteMetrics};
 use crate::upstream::Endpoint;
+use crate::upstream::retry::Verdict;
 use crate::upstream::service::{Admission, Picked};
 
 /// One request on its way. Boxed, because it travels with the response's body.
@@ -137,8 +138,9 @@ impl Exchange {
     }
 
     /// An attempt that was begun then is over.
-    pub fn attempted(&mut self, outcome: &'static str, begun: Instant) {
-        let Some(picked) = &self.picked else { return };
+    pub fn attempted(&mut self, outcome: &'static str, verdict: Option<Verdict>, begun: Instant) {
+        let Some(picked) = &mut self.picked else { return };
+        picked.became(verdict);
         let now = Instant::now();
         let elapsed = now.saturating_duration_since(begun);
         picked.endpoint.live.metrics.attempt(outcome, elapsed);
@@ -178,6 +180,16 @@ impl Exchange {
     /// The endpoint's body ended before its end.
     pub fn upstream_broke_off(&mut self) {
         self.cause = Some(Cause::UpstreamReset);
+        if let Some(picked) = &mut self.picked {
+            picked.became(Some(Verdict::Bad));
+        }
+    }
+
+    /// The endpoint's response came to its end.
+    pub fn delivered(&self) {
+        if let Some(picked) = &self.picked {
+            picked.delivered();
+        }
     }
 
     fn bytes_in(&self) -> u64 {

@@ -14,7 +14,7 @@ use crate::exchange::Exchange;
 use crate::reply::Cause;
 use crate::snapshot::RouteView;
 use crate::upstream::attempt::{self, Failure, Parcel, Patience};
-use crate::upstream::retry::{self, Failed, Repeatable};
+use crate::upstream::retry::{self, Failed, Repeatable, Verdict};
 use crate::upstream::service::{Affinity, Picked};
 use crate::upstream::{Endpoint, Incoming, Service};
 
@@ -61,7 +61,7 @@ impl<'a> Failover<'a> {
     /// The response of the first endpoint that gave one worth passing on.
     pub async fn run(&mut self, exchange: &mut Exchange) -> Result<Response<Incoming>, Cause> {
         self.service.deposit(exchange.context.started);
-        let mut last = Cause::NoEndpoint;
+        let mut last = None;
         for number in 1.. {
             let Some(picked) = self.service.pick(self.affinity, self.key, &self.tried) else { break };
             let endpoint = Arc::clone(&picked.endpoint);
@@ -70,10 +70,10 @@ impl<'a> Failover<'a> {
             if !self.another_follows(number, failed, endpoint) {
                 return result.map_err(|failure| failure.cause);
             }
-            last = result.map_or_else(|failure| failure.cause, |_| Cause::UpstreamReset);
+            last = Some(result.map_or_else(|failure| failure.cause, |_| Cause::UpstreamReset));
             self.wait(number, failed).await;
         }
-        Err(last)
+        Err(last.unwrap_or_else(|| self.service.refusal()))
     }
 
     async fn attempt(&mut self, exchange: &mut Exchange, picked: Picked) -> Attempted {
@@ -82,7 +82,7 @@ impl<'a> Failover<'a> {
         let begun = self.begun.take().unwrap_or_else(Instant::now);
         let parcel = Parcel { head: self.head, upload: self.upload.as_ref(), patience: self.patience, begun };
         let result = attempt::send(&endpoint, &parcel).await;
-        exchange.attempted(outcome(&result), begun.into_std());
+        exchange.attempted(outcome(&result), verdict(&result), begun.into_std());
         if let Err(failure) = &result {
             self.failed_at(&endpoint, failure);
         }
@@ -142,6 +142,14 @@ fn failed(result: &Attempted) -> Failed {
             Failed { on: Some(RetryOn::Status(status)), sent: true }
         }
         Err(failure) => Failed { on: retry::kind_of(failure.cause), sent: failure.sent },
+    }
+}
+
+/// What the result says about the endpoint.
+fn verdict(result: &Attempted) -> Option<Verdict> {
+    match result {
+        Ok(response) => Some(Verdict::of_status(retry::status_of(response.status(), response.headers()))),
+        Err(failure) => Verdict::of_failure(failure.cause),
     }
 }
 

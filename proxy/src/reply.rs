@@ -13,6 +13,8 @@ pub enum Cause {
     NoRoute,
     /// No endpoint of the service is available.
     NoEndpoint,
+    /// The endpoints that are available fail so often that they are not asked.
+    CircuitOpen,
     /// No connection to any endpoint tried.
     ConnectFailed,
     /// The last attempt had no response head in time.
@@ -53,9 +55,10 @@ pub enum Cause {
 
 impl Cause {
     /// Every cause, in the order of the docs.
-    pub const ALL: [Cause; 20] = [
+    pub const ALL: [Cause; 21] = [
         Cause::NoRoute,
         Cause::NoEndpoint,
+        Cause::CircuitOpen,
         Cause::ConnectFailed,
         Cause::AttemptTimeout,
         Cause::RequestTimeout,
@@ -81,6 +84,7 @@ impl Cause {
         match self {
             Cause::NoRoute => "no_route",
             Cause::NoEndpoint => "no_endpoint",
+            Cause::CircuitOpen => "circuit_open",
             Cause::ConnectFailed => "connect_failed",
             Cause::AttemptTimeout => "attempt_timeout",
             Cause::RequestTimeout => "request_timeout",
@@ -106,7 +110,9 @@ impl Cause {
     pub const fn status(self) -> StatusCode {
         match self {
             Cause::NoRoute => StatusCode::NOT_FOUND,
-            Cause::NoEndpoint | Cause::Overloaded | Cause::Draining => StatusCode::SERVICE_UNAVAILABLE,
+            Cause::NoEndpoint | Cause::CircuitOpen | Cause::Overloaded | Cause::Draining => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Cause::ConnectFailed | Cause::UpstreamReset | Cause::UpstreamInvalid => StatusCode::BAD_GATEWAY,
             Cause::AttemptTimeout | Cause::RequestTimeout => StatusCode::GATEWAY_TIMEOUT,
             Cause::BadRequest => StatusCode::BAD_REQUEST,
@@ -127,6 +133,7 @@ impl Cause {
         match self {
             Cause::NoRoute => "no route matches this request",
             Cause::NoEndpoint => "no endpoint of the service is available",
+            Cause::CircuitOpen => "the service's endpoints fail too often to be asked now",
             Cause::ConnectFailed => "no connection to an endpoint",
             Cause::AttemptTimeout => "the endpoint did not answer in time",
             Cause::RequestTimeout => "the time for this request is over",

@@ -9,6 +9,7 @@ mod endpoint_drain;
 mod forwarding;
 mod health;
 mod middlewares;
+mod outlier;
 mod retry;
 mod round_robin;
 mod routing;

@@ -26,6 +26,7 @@ impl Checker<'_> {
             self.service_timeouts(&place, service);
             self.upstream_tls(&place.key("tls"), &service.tls);
             self.retry(&place.key("retry"), &service.retry);
+            self.standing(&place, service);
             if let Some(health_check) = &service.health_check {
                 self.health_check(&place.key("health_check"), health_check);
             }
@@ -45,6 +46,26 @@ impl Checker<'_> {
             None => {}
             Some(Sticky::ClientIp(pins)) => self.not_zero(&sticky.key("client_ip"), pins.client_ip),
             Some(Sticky::Cookie(cookie)) => self.sticky_cookie(&sticky, cookie),
+        }
+    }
+
+    fn standing(&mut self, place: &Place, service: &Service) {
+        if let Some(outlier) = &service.outlier {
+            let place = place.key("outlier");
+            self.at_least_one(&place.key("consecutive"), outlier.consecutive as usize);
+            self.not_zero(&place.key("eject_for"), outlier.eject_for);
+        }
+        if let Some(breaker) = &service.circuit_breaker {
+            let place = place.key("circuit_breaker");
+            self.at_least_one(&place.key("min_requests"), breaker.min_requests as usize);
+            self.not_zero(&place.key("open_for"), breaker.open_for);
+            if breaker.failure_ratio.0 <= 0.0 {
+                let complaint = Complaint::new("a circuit that opens without a failure never lets anything pass");
+                self.value(&place.key("failure_ratio"), complaint.hint("write a share above 0%, like \"50%\""));
+            }
+        }
+        if let Some(duration) = service.slow_start {
+            self.not_zero(&place.key("slow_start"), duration);
         }
     }
 

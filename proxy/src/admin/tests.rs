@@ -84,6 +84,8 @@ impl AdminState for Fleet {
             backup: false,
             draining: *self.draining.lock(),
             available: true,
+            ejected: false,
+            circuit: "closed",
             in_flight: 3,
         };
         let (name, balancer) = ("shop".to_owned(), "round_robin".to_owned());
@@ -207,7 +209,8 @@ async fn views_are_told_as_json() {
     bench.check(Method::GET, "/api/config", 200, config).await;
     let endpoint = json!({
         "name": "web 1", "url": "http://10.0.0.1:8080", "state": "up", "why": "status 200", "since": time, "weight": 1,
-        "backup": false, "draining": false, "available": true, "in_flight": 3,
+        "backup": false, "draining": false, "available": true,
+        "ejected": false, "circuit": "closed", "in_flight": 3,
     });
     let services = json!([{ "name": "shop", "balancer": "round_robin", "available": 1, "endpoints": [endpoint] }]);
     bench.check(Method::GET, "/api/services", 200, services).await;

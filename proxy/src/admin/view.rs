@@ -76,6 +76,7 @@ pub struct ServiceView {
 }
 
 /// One endpoint of a service.
+#[expect(clippy::struct_excessive_bools, reason = "what an operator wants to know, not states of a machine")]
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct EndpointView {
     /// Its name in the config.
@@ -96,6 +97,10 @@ pub struct EndpointView {
     pub draining: bool,
     /// Whether it may get new requests.
     pub available: bool,
+    /// Whether it is left out for a while because it has failed too many requests.
+    pub ejected: bool,
+    /// What its circuit does with requests: `closed` lets them pass, `open` none, `half_open` has let one pass.
+    pub circuit: &'static str,
     /// Requests it is working on.
     pub in_flight: u64,
 }

@@ -14,7 +14,7 @@ use waypost_config::service::HealthCheck;
 use crate::snapshot::Snapshot;
 use crate::telemetry::metrics::EndpointMetrics;
 use crate::upstream::health::probe::{Probe, ProbeFailure, Target, TargetTls};
-use crate::upstream::health::{Transition, active};
+use crate::upstream::health::{State, Transition, active};
 use crate::upstream::{Endpoint, Service};
 use crate::upstream::{connect, endpoint};
 
@@ -91,6 +91,9 @@ fn changed(
     move |Transition { from, to, why }| {
         if let Some(service) = published.load().services.get(&service) {
             if let Some(endpoint) = service.endpoint(&endpoint) {
+                if (from, to) == (State::Down, State::Up) {
+                    endpoint.live.standing.warm_up();
+                }
                 endpoint.show();
             }
             service.refresh();

@@ -125,7 +125,9 @@ fn endpoint_view(service: &Service, endpoint: &Arc<Endpoint>) -> EndpointView {
         weight: endpoint.config.weight,
         backup: endpoint.config.backup,
         draining: endpoint.is_draining(),
-        available: service.is_available(endpoint),
+        available: service.is_available(endpoint) && endpoint.is_connected() && !endpoint.is_ejected(),
+        ejected: endpoint.is_ejected(),
+        circuit: endpoint.circuit().as_str(),
         in_flight: endpoint.live.load.load(Ordering::Relaxed) as u64,
     }
 }

@@ -25,6 +25,7 @@ use crate::upstream::connect::{Target, TargetTls};
 use crate::upstream::endpoint::{self, Endpoint};
 use crate::upstream::health::Health;
 use crate::upstream::retry_budget::RetryBudget;
+use crate::upstream::standing::{Rules, Standing};
 use crate::upstream::sticky::{ClientIpPins, ProcessKey};
 use crate::upstream::{Pool, Service, service};
 
@@ -121,12 +122,23 @@ impl Compiler<'_> {
         let before = self.before.snapshot.and_then(|before| before.services.get(&name));
         let targets = targets(config).map_err(wrong)?;
         let members = config.endpoints.iter().zip(targets);
+        let rules = Rules::of(config);
         let endpoints = members.map(|(endpoint, target)| {
             let (metrics, workers) = (|| self.ground.metrics.endpoint(&name, &endpoint.name), self.ground.workers);
             let same = before.and_then(|before| Predecessor::of(before, endpoint));
-            let live = same.as_ref().map_or_else(|| Arc::new(new_live(config, metrics())), Predecessor::live);
+            let newcomer = || {
+                let live = new_live(config, metrics());
+                if before.is_some() {
+                    // Its neighbours are warm.
+                    live.standing.warm_up();
+                }
+                Arc::new(live)
+            };
+            let live = same.as_ref().map_or_else(newcomer, Predecessor::live);
             let pool = same.and_then(|same| same.pool(config)).unwrap_or_else(|| Pool::new(workers, &config.pool));
-            Arc::new(Endpoint { name: endpoint.name.as_str().into(), config: endpoint.clone(), target, live, pool })
+            let (service, rules) = (Arc::clone(&name), Arc::clone(&rules));
+            let (name, config) = (endpoint.name.as_str().into(), endpoint.clone());
+            Arc::new(Endpoint { name, service, rules, config, target, live, pool })
         });
         let endpoints = endpoints.collect();
         let live = self.service_live(&name, config, before);
@@ -279,6 +291,7 @@ fn new_live(config: &config::Service, metrics: Arc<crate::telemetry::metrics::En
     endpoint::Live {
         load: Arc::default(),
         health: Arc::new(Health::new(config.health_check.as_ref())),
+        standing: Standing::default(),
         drained: false.into(),
         suspect: Arc::new(Notify::new()),
         removed: CancellationToken::new(),

@@ -82,6 +82,12 @@ families! {
         "1 for the present state of health: checking, up or down; 0 for the others.";
     endpoint_draining: IntGauge = "waypost_endpoint_draining" ["service", "endpoint"]
         "1 while the endpoint gets only its pinned clients, else 0.";
+    endpoint_ejected: IntGauge = "waypost_endpoint_ejected" ["service", "endpoint"]
+        "1 while the endpoint gets no requests because it has failed too many, until one finds the ejection over.";
+    ejections: Counter = "waypost_ejections_total" ["service", "endpoint"]
+        "Ejections of an endpoint because of requests it failed.";
+    circuit_transitions: Counter = "waypost_circuit_transitions_total" ["service", "endpoint", "state"]
+        "Changes of an endpoint's circuit, by the new state: open, or closed.";
     health_transitions: Counter = "waypost_health_transitions_total" ["service", "endpoint", "state"]
         "Changes of health, by the new state.";
     probes: Counter = "waypost_probes_total" ["service", "endpoint", "result"] "Health probes, by result.";
@@ -345,6 +351,9 @@ pub struct EndpointMetrics {
     pub connections_reused: Counter,
     /// 1 while the endpoint gets only its pinned clients.
     pub draining: IntGauge,
+    ejected: IntGauge,
+    ejections: Counter,
+    circuits: Tokens,
     up: IntGauge,
     states: [IntGauge; Health::ALL.len()],
     health: AtomicU8,
@@ -366,6 +375,9 @@ impl EndpointMetrics {
             connections_created: series.own(&families.connections_created, &labels),
             connections_reused: series.own(&families.connections_reused, &labels),
             draining: series.own(&families.endpoint_draining, &labels),
+            ejected: series.own(&families.endpoint_ejected, &labels),
+            ejections: series.own(&families.ejections, &labels),
+            circuits: Tokens::new(&families.circuit_transitions, series, &labels),
             up: series.own(&families.endpoint_up, &labels),
             states: Health::ALL.map(state),
             health: AtomicU8::new(Health::UNTOLD),
@@ -386,6 +398,17 @@ impl EndpointMetrics {
     /// A health probe is over: its result, one of a closed list.
     pub fn probed(&self, result: &'static str) {
         self.probes.get(result).inc();
+    }
+
+    /// An ejection begins or ends.
+    pub fn ejected(&self, begins: bool) {
+        self.ejected.set(i64::from(begins));
+        self.ejections.inc_by(u64::from(begins));
+    }
+
+    /// The circuit's new state.
+    pub fn circuit(&self, state: &'static str) {
+        self.circuits.get(state).inc();
     }
 
     /// The endpoint's health; a change of it (not the first word) counts as a transition.
@@ -461,6 +484,8 @@ mod tests {
         endpoint.probed("ok");
         endpoint.health(Health::Checking);
         endpoint.health(Health::Up);
+        endpoint.ejected(true);
+        endpoint.circuit("open");
         metrics.reloaded(ReloadResult::Applied);
         vec![listener, certificate, route, service, endpoint]
     }

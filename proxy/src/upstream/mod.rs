@@ -17,6 +17,7 @@ pub mod pool;
 pub mod connect;
 pub mod hash_key;
 pub mod health;
+pub mod standing;
 
 pub use endpoint::Endpoint;
 pub use incoming::Incoming;

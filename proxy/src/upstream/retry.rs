@@ -63,6 +63,27 @@ pub fn status_of(status: StatusCode, headers: &HeaderMap) -> u16 {
     }
 }
 
+/// What an attempt says about the endpoint, whether another may follow or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It works.
+    Good,
+    /// It failed the request.
+    Bad,
+}
+
+impl Verdict {
+    /// Of a response. 501 and 505 are about the request, whatever their class says.
+    pub fn of_status(status: u16) -> Verdict {
+        if (500..600).contains(&status) && !matches!(status, 501 | 505) { Verdict::Bad } else { Verdict::Good }
+    }
+
+    /// Of a failure without a response; `None` for what the client did, and for a time that all attempts share.
+    pub fn of_failure(cause: Cause) -> Option<Verdict> {
+        kind_of(cause).map(|_| Verdict::Bad)
+    }
+}
+
 /// The label of retries for this reason.
 pub fn token(on: RetryOn) -> &'static str {
     match on {

@@ -4,6 +4,7 @@
 //! state that a reload carries over. Never connects.
 
 use std::collections::HashMap;
+use std::mem;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,10 +19,12 @@ use super::balancer::{self, Balancer, Position, Slot};
 use super::endpoint::Endpoint;
 use super::hash_key;
 use super::health::State;
-use super::retry::Failed;
+use super::health::circuit_breaker::Pass;
+use super::retry::{Failed, Verdict};
 use super::retry_budget::RetryBudget;
 use super::sticky::{ClientConnection, ClientIpPins, CookiePins, Pin, ProcessKey};
 use crate::context::RequestContext;
+use crate::reply::Cause;
 use crate::telemetry::metrics::ServiceMetrics;
 
 /// A service in one generation: unchanging settings around living state.
@@ -121,6 +124,27 @@ impl Affinity {
 pub struct Picked {
     /// Where to go.
     pub endpoint: Arc<Endpoint>,
+    /// How it passes the endpoint's circuit, until it is known what became of it.
+    pass: Pass,
+    /// Whether a good response has come, or its head.
+    good: bool,
+}
+
+impl Picked {
+    /// What became of the attempt, if that says anything about the endpoint.
+    pub fn became(&mut self, verdict: Option<Verdict>) {
+        let Some(verdict) = verdict else { return };
+        let pass = mem::replace(&mut self.pass, Pass::Free);
+        self.good = verdict == Verdict::Good;
+        if self.good { self.endpoint.answered(pass) } else { self.endpoint.failed(pass) }
+    }
+
+    /// The response came to its end.
+    pub fn delivered(&self) {
+        if self.good {
+            self.endpoint.live.standing.delivered();
+        }
+    }
 }
 
 /// A request that may go on; counted, if the service has a `max_in_flight`.
@@ -216,24 +240,39 @@ impl Service {
     /// `tried`. `None` when there is none left.
     pub fn pick(&self, affinity: &Affinity, key: u64, tried: &[Arc<Endpoint>]) -> Option<Picked> {
         let available = self.available.load();
-        let endpoint = match self.pinned(affinity, tried) {
-            Some(endpoint) => endpoint,
-            None => available.0.iter().find_map(|tier| tier.pick(key, tried))?,
-        };
-        endpoint.enter();
-        Some(Picked { endpoint: Arc::clone(endpoint) })
+        let mut taken;
+        let mut tried = tried;
+        loop {
+            let endpoint = match self.pinned(affinity, tried) {
+                Some(endpoint) => endpoint,
+                None => available.pick(key, tried)?,
+            };
+            if let Some(pass) = endpoint.pass() {
+                endpoint.enter();
+                return Some(Picked { endpoint: Arc::clone(endpoint), pass, good: false });
+            }
+            // Another request has just taken the one place that there was.
+            taken = [tried, &[Arc::clone(endpoint)]].concat();
+            tried = &taken;
+        }
     }
 
     /// Whether another attempt would find an endpoint.
     pub fn has_another(&self, tried: &[Arc<Endpoint>]) -> bool {
-        self.available.load().0.iter().flat_map(|tier| &tier.endpoints).any(|endpoint| is_open(endpoint, tried))
+        self.available.load().endpoints().any(|endpoint| is_open(endpoint, tried))
+    }
+
+    /// Why no endpoint was found for a request that has tried none.
+    pub fn refusal(&self) -> Cause {
+        let cut_off = self.available.load().endpoints().any(|endpoint| !endpoint.is_connected());
+        if cut_off { Cause::CircuitOpen } else { Cause::NoEndpoint }
     }
 
     /// The pinned endpoint: it may be draining, but it must be well; or as well as all that is there.
     fn pinned(&self, affinity: &Affinity, tried: &[Arc<Endpoint>]) -> Option<&Arc<Endpoint>> {
         let endpoint = self.endpoint(affinity.endpoint()?)?;
         let serves = endpoint.state() == State::Up || self.is_available(endpoint);
-        (serves && is_open(endpoint, tried)).then_some(endpoint)
+        (serves && is_open(endpoint, tried) && !endpoint.is_ejected()).then_some(endpoint)
     }
 
     /// Pins the client to the endpoint that answered: the `Set-Cookie` to send, if one is needed.
@@ -268,6 +307,7 @@ impl Service {
 
 impl Drop for Picked {
     fn drop(&mut self) {
+        self.endpoint.live.standing.abandoned(self.pass);
         self.endpoint.leave();
     }
 }
@@ -282,7 +322,9 @@ impl Drop for Admission {
 }
 
 fn is_open(endpoint: &Arc<Endpoint>, tried: &[Arc<Endpoint>]) -> bool {
-    !endpoint.is_full() && !tried.iter().any(|tried| Arc::ptr_eq(&tried.live, &endpoint.live))
+    !endpoint.is_full()
+        && endpoint.is_connected()
+        && !tried.iter().any(|tried| Arc::ptr_eq(&tried.live, &endpoint.live))
 }
 
 impl Available {
@@ -290,11 +332,23 @@ impl Available {
     fn first(&self) -> &[Arc<Endpoint>] {
         self.0.first().map_or(&[], |tier| &tier.endpoints)
     }
+
+    fn endpoints(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
+        self.0.iter().flat_map(|tier| &tier.endpoints)
+    }
+
+    /// The balancer's choice among those that are willing; when none is, among all: the last ones are never ejected.
+    fn pick(&self, key: u64, tried: &[Arc<Endpoint>]) -> Option<&Arc<Endpoint>> {
+        let willing = |endpoint: &Arc<Endpoint>| is_open(endpoint, tried) && endpoint.is_willing();
+        let open = |endpoint: &Arc<Endpoint>| is_open(endpoint, tried);
+        let choice = self.0.iter().find_map(|tier| tier.pick(key, willing));
+        choice.or_else(|| self.0.iter().find_map(|tier| tier.pick(key, open)))
+    }
 }
 
 impl Tier {
-    fn pick(&self, key: u64, tried: &[Arc<Endpoint>]) -> Option<&Arc<Endpoint>> {
-        let index = self.balancer.pick(key, &|index| is_open(&self.endpoints[index], tried))?;
+    fn pick(&self, key: u64, open: impl Fn(&Arc<Endpoint>) -> bool) -> Option<&Arc<Endpoint>> {
+        let index = self.balancer.pick(key, &|index| open(&self.endpoints[index]))?;
         Some(&self.endpoints[index])
     }
 }

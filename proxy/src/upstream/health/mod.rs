@@ -1,9 +1,12 @@
 //! Does this endpoint pass its health check?
 //!
-//! [`Health`] is the state machine, [`active`] decides when to probe, [`probe`] how. A health object lives as long as
+//! [`Health`] is the state machine, [`active`] decides when to probe, [`probe`] how. What requests say of it, beside its
+//! probes, is [`outlier`]'s and [`circuit_breaker`]'s. A health object lives as long as
 //! its endpoint, across reloads. What a `checking` endpoint may get, or a fleet that is all down, is decided elsewhere.
 
 pub mod active;
+pub mod circuit_breaker;
+pub mod outlier;
 pub mod probe;
 
 use std::fmt;
