@@ -100,11 +100,12 @@ fn is_port(text: &str) -> bool {
     text.is_empty() || text.strip_prefix(':').is_some_and(|digits| digits.is_empty() || number(digits))
 }
 
-/// A host alone is a target for CONNECT only, and `*` for OPTIONS only (RFC 9112 sections 3.2.3 and 3.2.4).
+/// A host alone is a target for CONNECT only, and `*` for OPTIONS only (RFC 9112 sections 3.2.3 and 3.2.4). In HTTP/2 there
+/// is always a scheme and a path (RFC 9113 section 8.3.1).
 fn target_form(head: &request::Parts) -> Result<(), Cause> {
-    let host_alone = head.uri.authority().is_some() && head.uri.scheme().is_none();
+    let schemeless = head.uri.authority().is_some() && head.uri.scheme_str().is_none_or(str::is_empty);
     let asterisk = head.uri.path() == "*" && head.method != Method::OPTIONS;
-    if host_alone || asterisk { Err(Cause::BadRequest) } else { Ok(()) }
+    if schemeless || asterisk || head.uri.path().is_empty() { Err(Cause::BadRequest) } else { Ok(()) }
 }
 
 /// CONNECT asks for a forward proxy, unless it opens a WebSocket over HTTP/2 (RFC 8441).
