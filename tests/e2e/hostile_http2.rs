@@ -2,14 +2,18 @@
 //! refused with a status, or reaches the endpoint as one HTTP/1.1 request that cannot be read in two ways.
 
 use std::fmt::{Debug, Write};
+use std::net::SocketAddr;
 
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName};
+use http_body_util::{BodyExt, Full};
 use tokio::net::TcpListener;
 use waypost_tests::frames::{
     self, ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, Field, GOAWAY, HEADERS, PADDED, PING, PREFACE, PRIORITY,
     PUSH_PROMISE, RST_STREAM, SETTINGS, WHOLE, WINDOW_UPDATE, WITH_PRIORITY, Wire, block, data, frame, headers,
 };
 use waypost_tests::origin::Origin;
-use waypost_tests::{Stack, client, eventually, raw};
+use waypost_tests::{Stack, client, connection, eventually, raw};
 
 /// Connections to the endpoint are not kept, so that whatever was sent there has come when none is open.
 const CONFIG: &str = r#"
@@ -582,7 +586,7 @@ async fn connection_that_begins_in_another_way_is_closed() {
 }
 
 /// An endpoint that reads a request and sends these frames as its answer, on every connection.
-async fn endpoint(answer: Vec<u8>) -> std::net::SocketAddr {
+async fn endpoint(answer: Vec<u8>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
@@ -681,4 +685,49 @@ async fn endpoint_cannot_split_or_stretch_its_answer() {
         assert_eq!(client::send(stack.address("web"), client::get("/good")).await.unwrap().text(), "good");
     }
     assert!(wrong.is_empty(), "\n{wrong}");
+}
+
+/// An endpoint that answers with the names of the trailers that it got, and with trailers of its own.
+async fn trailing(trailers: HeaderMap) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let trailers = trailers.clone();
+            tokio::spawn(async move {
+                let mut connection = h2::server::handshake(stream).await.unwrap();
+                while let Some(Ok((request, mut respond))) = connection.accept().await {
+                    let trailers = trailers.clone();
+                    tokio::spawn(async move {
+                        let mut body = request.into_body();
+                        while body.data().await.is_some() {}
+                        let got = body.trailers().await.unwrap().unwrap_or_default();
+                        let names = got.keys().map(HeaderName::as_str).collect::<Vec<_>>().join(" ");
+                        let mut answer = respond.send_response(http::Response::new(()), false).unwrap();
+                        answer.send_data(names.into(), false).unwrap();
+                        answer.send_trailers(trailers).unwrap();
+                    });
+                }
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn trailers_are_sifted_between_http2_and_http2_too() {
+    let names = ["x-sum", "host", "authorization", "cookie", "set-cookie", "x-forwarded-for", "x_real_ip", "forwarded"];
+    let value = http::HeaderValue::from_static("1");
+    let trailers: HeaderMap = names.iter().map(|name| (HeaderName::from_static(name), value.clone())).collect();
+    let address = trailing(trailers.clone()).await;
+    let config =
+        CONFIG.replace("{origin}", &address.to_string()).replace("pool = { max_idle = 0 }", "protocol = \"h2c\"");
+    let stack = Stack::start(&config).await;
+    let mut connection = connection::Connection::http2(stack.address("web")).await;
+    let body = Full::new(Bytes::from("hello")).with_trailers(async move { Some(Ok(trailers)) });
+    let request = http::Request::post("http://a/").header("te", "trailers").body(body).unwrap();
+    let answer = connection.open(request).await.unwrap().into_body().collect().await.unwrap();
+    let came = answer.trailers().unwrap().keys().map(HeaderName::as_str).collect::<Vec<_>>();
+    assert_eq!(came, ["x-sum"], "to the client");
+    assert_eq!(answer.to_bytes(), "x-sum", "to the endpoint");
 }

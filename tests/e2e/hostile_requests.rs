@@ -690,6 +690,29 @@ async fn connection_takes_away_what_is_the_clients_and_no_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn upgrade_that_is_not_made_leaves_requests_behind_it() {
+    let mut table = Table::new().await;
+    // The endpoint answers 200 to all of them.
+    let length = Forwarded("GET / HTTP/1.1", "content-length: 5", "hello");
+    let chunked = Forwarded("GET / HTTP/1.1", "transfer-encoding: chunked", "hello");
+    let cases: &[(&str, &str, Expected)] = &[
+        ("upgrade: websocket", "", GET),
+        ("upgrade: WebSocket, h2c", "", GET),
+        ("upgrade: anything", "", GET),
+        ("upgrade: h2c\r\nhttp2-settings: AAMAAABkAAQAAP__", "", GET),
+        ("upgrade: websocket\r\ncontent-length: 5", "hello", length),
+        ("upgrade: h2c\r\ncontent-length: 5", "hello", length),
+        ("upgrade: websocket\r\ntransfer-encoding: chunked", CHUNKS, chunked),
+        ("upgrade: websocket\r\ncontent-length: 5\r\ntransfer-encoding: chunked", CHUNKS, BAD),
+    ];
+    for (lines, body, expected) in cases {
+        let head = format!("GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\n{lines}\r\n\r\n");
+        table.check(format!("{head}{body}"), *expected).await;
+    }
+    table.end();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn stranger_cannot_say_who_it_is() {
     let mut table = Table::new().await;
     let us: &[&str] = &["127.0.0.1"];
