@@ -9,8 +9,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 
-use rustix::process::setpriority_process;
-use rustix::thread::gettid;
 use waypost_config::telemetry::{AccessLogFormat, AccessLogPath};
 
 use super::line;
@@ -75,7 +73,6 @@ impl Writer {
     }
 
     fn run(mut self) {
-        yield_to_workers();
         let mut batch = Vec::new();
         loop {
             let want = if self.failing { Want::Pause } else { Want::Records };
@@ -135,15 +132,6 @@ impl Writer {
         }
     }
 }
-
-/// A batch takes long enough for a request to wait for it where writer and worker share a core: the worker goes first.
-fn yield_to_workers() {
-    // To be nicer is allowed to everybody; where it is not, requests wait.
-    let _ = setpriority_process(Some(gettid()), NICE);
-}
-
-/// On Linux a thread has a priority of its own; this one is a tenth of the usual weight.
-const NICE: i32 = 10;
 
 /// Writes as much as goes; like `write_all`, but says how much that was.
 fn write_out(out: &mut dyn Write, bytes: &[u8]) -> (usize, io::Result<()>) {
