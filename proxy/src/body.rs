@@ -58,7 +58,7 @@ impl Body for Incoming {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Incoming::Http1(body) => Pin::new(body).poll_frame(cx).map(|frame| frame.map(|frame| Ok(frame?))),
-            Incoming::Http2(body) => Pin::new(body).poll_frame(cx).map(|frame| frame.map(|frame| Ok(frame?))),
+            Incoming::Http2(body) => Pin::new(body).poll_frame(cx).map(|frame| frame.map(|frame| Ok(sifted(frame?)))),
         }
     }
 
@@ -75,6 +75,14 @@ impl Body for Incoming {
             Incoming::Http2(body) => body.size_hint(),
         }
     }
+}
+
+/// A frame of HTTP/2 without the trailers that HTTP/1.1 may not have either.
+pub fn sifted(mut frame: Frame<Bytes>) -> Frame<Bytes> {
+    if let Some(fields) = frame.trailers_mut() {
+        http1::sift_trailers(fields);
+    }
+    frame
 }
 
 /// The time since the last byte, held against a limit; costs a timer only when a body makes us wait.

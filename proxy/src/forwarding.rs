@@ -94,8 +94,8 @@ fn is_hop_by_hop(name: &str) -> bool {
 }
 
 fn remove_named(headers: &mut HeaderMap, connection: &HeaderValue) {
-    let Ok(text) = connection.to_str() else { return };
-    for name in text.split(',').map(str::trim) {
+    let names = connection.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+    for name in names.filter_map(|name| str::from_utf8(name).ok()) {
         // What frames or addresses the message is not the client's to take away.
         let ours = ["host", "content-length", "x-forwarded-for"].iter().any(|kept| name.eq_ignore_ascii_case(kept));
         if !is_harmless(name.as_bytes()) && !ours {

@@ -3,7 +3,9 @@
 //! Refuses what two parties could understand differently (RFC 9112 sections 2-7 and 11, RFC 9113 section 8) and what
 //! is over the listener's limits, as far as the parsers of HTTP/1.1 and HTTP/2 let it through. Owns nothing.
 
-use http::uri::PathAndQuery;
+use std::net::Ipv6Addr;
+
+use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderValue, Method, Uri, Version, header, request};
 use waypost_config::listener::Limits;
 
@@ -17,6 +19,7 @@ use crate::reply::Cause;
 pub fn check(head: &mut request::Parts, limits: &Limits) -> Result<(), Cause> {
     one_host(head)?;
     method(head)?;
+    target_form(head)?;
     coding(&head.headers)?;
     body_length(head)?;
     expectation(&head.headers)?;
@@ -53,39 +56,56 @@ pub fn normalise_target(head: &mut request::Parts) -> Result<(), Cause> {
 }
 
 /// Exactly one host: of two, each party could believe another (RFC 9112 section 3.2). The target's wins over the
-/// field in HTTP/1.1 (section 3.2.2); in HTTP/2 they must agree (RFC 9113 section 8.3.1).
+/// field in HTTP/1.1 (section 3.2.2), which must be there nevertheless; in HTTP/2 they must agree (RFC 9113 section
+/// 8.3.1).
 fn one_host(head: &mut request::Parts) -> Result<(), Cause> {
     let mut fields = head.headers.get_all(header::HOST).iter();
     let (field, second) = (fields.next(), fields.next());
-    if second.is_some() {
+    let target = head.uri.authority().map(Authority::as_str);
+    let mut named = field.map(HeaderValue::as_bytes).into_iter().chain(target.map(str::as_bytes));
+    if second.is_some() || !named.all(is_authority) {
         return Err(Cause::BadRequest);
     }
-    match (head.uri.authority(), field) {
-        (None, None) if head.version == Version::HTTP_10 => Ok(()),
-        (None, None) => Err(Cause::BadRequest),
-        (None, Some(field)) => {
-            if is_authority(field) {
-                Ok(())
-            } else {
-                Err(Cause::BadRequest)
-            }
-        }
-        (Some(authority), _) if authority.as_str().contains('@') => Err(Cause::BadRequest),
-        (Some(authority), Some(field)) if head.version == Version::HTTP_2 && field != authority.as_str() => {
-            Err(Cause::BadRequest)
-        }
-        (Some(authority), _) => {
-            let host = HeaderValue::from_str(authority.as_str()).map_err(|_| Cause::BadRequest)?;
+    match (target, field, head.version) {
+        (None, None, Version::HTTP_10) | (None, Some(_), _) => Ok(()),
+        (None, None, _) | (Some(_), None, Version::HTTP_11) => Err(Cause::BadRequest),
+        (Some(target), Some(field), Version::HTTP_2) if field != target => Err(Cause::BadRequest),
+        (Some(target), ..) => {
+            let host = HeaderValue::from_str(target).map_err(|_| Cause::BadRequest)?;
             head.headers.insert(header::HOST, host);
             Ok(())
         }
     }
 }
 
-/// Host and port, and nothing that a log, a redirect or an endpoint could trip over.
-fn is_authority(field: &HeaderValue) -> bool {
-    let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+,;=".contains(byte);
-    field.as_bytes().iter().all(allowed)
+/// Host and port (RFC 9110 section 7.2), and nothing that a log, a redirect or an endpoint could trip over. Nothing at
+/// all is how a client says that its target has no host (RFC 9112 section 3.2).
+fn is_authority(text: &[u8]) -> bool {
+    let Ok(text) = str::from_utf8(text) else { return false };
+    if let Some((address, port)) = text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        return address.parse::<Ipv6Addr>().is_ok() && is_port(port);
+    }
+    let (name, port) = text.split_at(text.find(':').unwrap_or(text.len()));
+    name.bytes().all(is_of_a_name) && is_port(port) && name.is_empty() == text.is_empty()
+}
+
+/// RFC 3986 section 3.2.2, without escapes: no name that can be looked up has any.
+fn is_of_a_name(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(&byte)
+}
+
+/// Nothing, or a colon and a number, which need not be there.
+fn is_port(text: &str) -> bool {
+    let number = |digits: &str| digits.bytes().all(|byte| byte.is_ascii_digit()) && digits.parse::<u16>().is_ok();
+    text.is_empty() || text.strip_prefix(':').is_some_and(|digits| digits.is_empty() || number(digits))
+}
+
+/// A host alone is a target for CONNECT only, and `*` for OPTIONS only (RFC 9112 sections 3.2.3 and 3.2.4). In HTTP/2 there
+/// is always a scheme and a path (RFC 9113 section 8.3.1).
+fn target_form(head: &request::Parts) -> Result<(), Cause> {
+    let schemeless = head.uri.authority().is_some() && head.uri.scheme_str().is_none_or(str::is_empty);
+    let asterisk = head.uri.path() == "*" && head.method != Method::OPTIONS;
+    if schemeless || asterisk || head.uri.path().is_empty() { Err(Cause::BadRequest) } else { Ok(()) }
 }
 
 /// CONNECT asks for a forward proxy, unless it opens a WebSocket over HTTP/2 (RFC 8441).
@@ -112,10 +132,9 @@ fn body_length(head: &request::Parts) -> Result<(), Cause> {
 }
 
 fn expectation(headers: &HeaderMap) -> Result<(), Cause> {
-    match headers.get(header::EXPECT) {
-        Some(value) if !value.as_bytes().eq_ignore_ascii_case(b"100-continue") => Err(Cause::ExpectationFailed),
-        _ => Ok(()),
-    }
+    let mut fields = headers.get_all(header::EXPECT).iter();
+    let understood = fields.all(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    if understood { Ok(()) } else { Err(Cause::ExpectationFailed) }
 }
 
 fn target_length(uri: &Uri, limits: &Limits) -> Result<(), Cause> {

@@ -12,7 +12,6 @@ pub mod edge;
 pub mod http1;
 pub mod scratch;
 pub mod shard;
-pub mod bell;
 pub mod downstream;
 pub mod pipeline;
 pub mod context;

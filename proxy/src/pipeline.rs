@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, header, request, response};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header, request, response};
 use http_body::Body;
 
 use crate::body::{Incoming, Keep, ResponseBody, Upload};
@@ -63,6 +63,7 @@ pub async fn handle(
     let mut asked = Asked { head, body: Some(body), upgrade };
     let head = &mut asked.head;
     let grpc = GrpcClient::of(&head.headers);
+    let (version, connect) = (head.version, head.method == Method::CONNECT);
     let Some(listener) = view.listener else { return gone(downstream, grpc) };
     let checked = framing::check(head, &listener.config.limits);
     let host = framing::host(head);
@@ -79,7 +80,10 @@ pub async fn handle(
         Ok(Passed::Reply(response, cause)) => invented(exchange, response, cause),
         Err(cause) => {
             let response = reply::invent(cause, grpc);
-            let response = shown_to_chain(&exchange, response);
+            let mut response = shown_to_chain(&exchange, response);
+            if version != Version::HTTP_2 && ends_connection(cause, connect) {
+                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
             invented(exchange, response, cause)
         }
     }
@@ -130,6 +134,12 @@ async fn pass(listener: &ListenerView, exchange: &mut Exchange, asked: &mut Aske
         (Some(upgrade), None) if upgrade.is_misled_by(head.status) => Err(Cause::UpstreamInvalid),
         (_, None) => Ok(Passed::Answer(Response::from_parts(head, body))),
     }
+}
+
+/// Whether what follows on the connection may be meant for somebody else: of what can be read in two ways the rest, and
+/// behind a CONNECT bytes for the tunnel that it did not open.
+fn ends_connection(cause: Cause, connect: bool) -> bool {
+    cause == Cause::BadRequest || connect && cause == Cause::MethodNotAllowed
 }
 
 /// What is kept of the client's body for repeats, by the service's rules.

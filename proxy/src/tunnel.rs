@@ -5,9 +5,9 @@
 //! ends, nothing moves for too long, or the process or the endpoint goes away. Never looks into messages, beyond
 //! knowing where a frame ends, so that a close frame of ours cannot cut one.
 
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -25,7 +25,6 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::bell::Bell;
 use crate::body::Incoming;
 use crate::exchange::Exchange;
 use crate::http1::{Transport, Upgraded};
@@ -211,14 +210,6 @@ pub struct Limits {
     pub removed: CancellationToken,
 }
 
-/// Why a tunnel is looked at although nothing moved in it.
-enum Unrest {
-    /// It is to end.
-    Told,
-    /// It may have been idle for too long.
-    Time,
-}
-
 struct Tunnel {
     client: Box<dyn Transport>,
     upstream: Box<dyn Transport>,
@@ -237,29 +228,21 @@ impl Tunnel {
     }
 
     async fn run(&mut self, limits: &Limits) {
-        let mut closing = pin!(limits.closing.cancelled());
-        let mut removed = pin!(limits.removed.cancelled());
-        let mut watch = pin!(sleep(limits.idle));
-        let bell = Bell::new();
+        let mut watch = std::pin::pin!(sleep(limits.idle));
         let mut before = 0;
         let told_to_end = loop {
-            let unrest = poll_fn(|cx| {
-                bell.poll(cx, |cx| {
-                    let told = closing.as_mut().poll(cx).is_ready() || removed.as_mut().poll(cx).is_ready();
-                    if told { Poll::Ready(Unrest::Told) } else { watch.as_mut().poll(cx).map(|()| Unrest::Time) }
-                })
-            });
             tokio::select! {
                 biased;
                 _ = poll_fn(|cx| self.poll(cx)) => break false,
-                unrest = unrest => {
+                () = limits.closing.cancelled() => break true,
+                () = limits.removed.cancelled() => break true,
+                () = watch.as_mut() => {
                     let carried = self.up.carried + self.down.carried;
-                    match unrest {
-                        Unrest::Told => break true,
-                        Unrest::Time if carried == before => break false,
-                        Unrest::Time => watch.as_mut().reset(Instant::now() + limits.idle),
+                    if carried == before {
+                        break false;
                     }
                     before = carried;
+                    watch.as_mut().reset(Instant::now() + limits.idle);
                 }
             }
         };

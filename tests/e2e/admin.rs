@@ -2,7 +2,7 @@
 
 use http::{Method, StatusCode};
 use waypost_tests::client::{self, Reply};
-use waypost_tests::{Stack, eventually};
+use waypost_tests::{Stack, eventually, raw};
 
 const CONFIG: &str = r#"
     version = 1
@@ -164,4 +164,71 @@ async fn only_an_operator_may_look_and_change() {
         }
         assert_eq!(ask_with(&stack, Method::GET, "/ping", headers).await.status, StatusCode::OK, "{headers:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_happens_for_a_web_page_a_rebound_name_or_a_stranger() {
+    let stack = Stack::start(CONFIG).await;
+    let address = stack.waypost.admin_address().expect("admin is open");
+    let cases = [
+        // No host of this machine: a name that was rebound to it.
+        ("", 403),
+        ("host: evil.example", 403),
+        ("host: evil.example:9900", 403),
+        ("host: localhost.evil.example", 403),
+        ("host: 127.0.0.1.evil.example", 403),
+        ("host: 10.0.0.1", 403),
+        ("host: [2001:db8::1]", 403),
+        ("host: localhost@evil.example", 403),
+        ("host:", 403),
+        ("host: localhost\r\nhost: evil.example", 403),
+        ("host: evil.example\r\nhost: localhost", 403),
+        // A page that posts across sites.
+        ("host: localhost\r\norigin: http://evil.example", 403),
+        ("host: localhost\r\norigin: https://localhost", 403),
+        ("host: localhost\r\norigin: null", 403),
+        ("host: localhost\r\norigin:", 403),
+        ("host: localhost\r\nsec-fetch-site: cross-site", 403),
+        ("host: localhost\r\nsec-fetch-site: same-site", 403),
+        ("host: localhost\r\nsec-fetch-site: none\r\nsec-fetch-site: cross-site", 403),
+        ("host: localhost\r\norigin: http://evil.example\r\ncontent-type: application/x-www-form-urlencoded", 403),
+        // Somebody behind a proxy on this machine.
+        ("host: localhost\r\nx-forwarded-for: 127.0.0.1", 403),
+        ("host: localhost\r\nforwarded: for=127.0.0.1", 403),
+        ("host: localhost\r\nx-real-ip: 127.0.0.1", 403),
+        ("host: localhost\r\nvia: 1.1 evil", 403),
+        // A token that is not ours.
+        ("host: localhost\r\nauthorization: Bearer wrong", 401),
+        ("host: localhost\r\nauthorization: Bearer open sesame, pleas", 401),
+        ("host: localhost\r\nauthorization: Bearer open sesame, please!", 401),
+        ("host: localhost\r\nauthorization: Bearer OPEN SESAME, PLEASE", 401),
+        ("host: localhost\r\nauthorization: Bearer open sesame, please, please", 401),
+        ("host: localhost\r\nauthorization: bearer \u{e9}", 401),
+        ("host: evil.example\r\nauthorization: Basic open sesame, please", 403),
+        ("host: evil.example\r\nx-token: open sesame, please", 403),
+        ("host: evil.example\r\ncookie: token=open sesame, please", 403),
+    ];
+    let orders = [
+        "POST /api/services/shop/endpoints/web-1/drain",
+        "POST /api/reload",
+        "POST /api/../api/reload",
+        "GET /api/config?token=open%20sesame,%20please",
+        "GET /metrics",
+        "OPTIONS /api/reload",
+    ];
+    for (lines, status) in cases {
+        for order in orders {
+            let lines = if lines.is_empty() { String::new() } else { format!("{lines}\r\n") };
+            let request = format!("{order} HTTP/1.1\r\n{lines}connection: close\r\ncontent-length: 0\r\n\r\n");
+            let answer = raw::exchange(address, request).await;
+            let shown = raw::status(&answer);
+            assert_eq!(shown, status, "{order}: {lines:?}: {answer}");
+            assert!(!answer.contains("access-control-"), "{answer}");
+            assert!(!answer.contains("open sesame"), "{answer}");
+        }
+    }
+    let config = get(&stack, "/api/config").await.json();
+    assert_eq!(config["generation"], 1);
+    let services = get(&stack, "/api/services").await.json();
+    assert_eq!(services[0]["endpoints"][0]["draining"], false);
 }

@@ -84,6 +84,48 @@ async fn garbage_and_forgeries_count_as_absent() {
     }
 }
 
+/// What a reply tells beside who answered and when.
+fn tells(reply: &Reply) -> (StatusCode, Vec<String>, String) {
+    let names = reply.headers.keys().map(|name| name.as_str().to_owned()).collect();
+    let (pair, attributes) = reply.header("set-cookie").split_once("; ").expect("a cookie has attributes");
+    assert!(pair.starts_with("lb="), "{pair}");
+    (reply.status, names, attributes.to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_cookies_are_answered_alike_whatever_is_wrong_with_them() {
+    let blog = "[routes.blog]\npath_prefix = \"/blog\"\nservice = \"blog\"\n[services.blog]\n";
+    let config = shop(&sticky(&[OLD]));
+    let endpoints = "endpoints = [{ name = \"web-1\", url = \"http://{web-1}\" }]\n";
+    let stack = Stack::start(&format!("{config}{blog}{}\n{endpoints}", sticky(&[OLD]))).await;
+    let other = Stack::start(&shop(&sticky(&[NEW]))).await;
+    let (own, foreign) = (stack.get("/").await.cookie(), other.get("/").await.cookie());
+    let blogs = stack.get("/blog").await.cookie();
+    let last = if own.ends_with('A') { "B" } else { "A" };
+    let cases = [
+        ("empty", "lb=".to_owned()),
+        ("text", "lb=web-1".to_owned()),
+        ("no base64", "lb=%00%FF".to_owned()),
+        ("padded", format!("{own}=")),
+        ("too long", format!("lb={}", "A".repeat(4000))),
+        ("of another version", format!("lb=B{}", &own[4..])),
+        ("with another nonce", format!("{}{}{}", &own[..8], if &own[8..9] == "A" { "B" } else { "A" }, &own[9..])),
+        ("with another tag", format!("{}{last}", &own[..own.len() - 1])),
+        ("cut off", own[..own.len() - 4].to_owned()),
+        ("of another secret", foreign),
+        ("of another service", blogs),
+        ("many", "lb=A; ".repeat(20)),
+    ];
+    let absent = tells(&stack.get("/").await);
+    for (case, cookie) in &cases {
+        let reply = get_with(&stack, cookie).await;
+        assert_eq!(tells(&reply), absent, "{case}: {cookie}");
+        assert_eq!(reply.all("set-cookie").len(), 1, "{case}");
+    }
+    let honoured = get_with(&stack, &own).await;
+    assert_eq!(honoured.header("set-cookie"), "", "what is good is not set again");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn unavailable_endpoint_loses_its_clients_at_once_and_for_good() {
     let stack = Stack::start(&shop(&format!("{}\n{CHECKED}", sticky(&[OLD])))).await;

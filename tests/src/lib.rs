@@ -7,6 +7,8 @@ mod change;
 pub mod client;
 pub mod connection;
 mod conversation;
+pub mod frames;
+pub mod origin;
 pub mod raw;
 mod shop;
 mod stack;

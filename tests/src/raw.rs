@@ -71,6 +71,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
     }
 }
 
+impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
+    /// Whether the stream ends by a reset, whatever came before.
+    pub async fn is_reset(&mut self) -> bool {
+        let read = timeout(PATIENCE, self.stream.read_to_end(&mut Vec::new())).await;
+        read.expect("the connection ends in time").is_err()
+    }
+}
+
 /// Sends these bytes over a connection of their own and returns all that comes back until the peer closes.
 pub async fn exchange(address: SocketAddr, bytes: impl AsRef<[u8]>) -> String {
     let mut raw = Raw::connect(address).await;
@@ -88,4 +96,71 @@ pub fn field<'a>(answer: &'a str, name: &str) -> &'a str {
     let head = answer.split("\r\n\r\n").next().unwrap_or_default();
     let mut fields = head.lines().filter_map(|line| line.split_once(':'));
     fields.find(|(field, _)| field.eq_ignore_ascii_case(name)).map_or("", |(_, value)| value.trim())
+}
+
+/// One response out of many on a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The head, with its empty line.
+    pub head: String,
+    /// The body without its chunks.
+    pub body: String,
+    /// Whether its end was seen.
+    pub whole: bool,
+}
+
+impl Answer {
+    /// The status.
+    pub fn status(&self) -> u16 {
+        status(&self.head)
+    }
+
+    /// A field; empty if it is not there.
+    pub fn field(&self, name: &str) -> &str {
+        field(&self.head, name)
+    }
+}
+
+/// The responses that these bytes are, to requests with these methods (the last one holds for the rest); 100 is none.
+pub fn answers(mut bytes: &str, methods: &[&str]) -> Vec<Answer> {
+    let mut answers: Vec<Answer> = Vec::new();
+    while !bytes.is_empty() {
+        let end = bytes.find("\r\n\r\n").map_or(bytes.len(), |end| end + 4);
+        let (head, rest) = bytes.split_at(end);
+        let method = methods.get(answers.len()).or(methods.last()).copied().unwrap_or("GET");
+        let bodyless = method == "HEAD" || matches!(status(head), 100..=199 | 204 | 304);
+        let chunked = field(head, "transfer-encoding").eq_ignore_ascii_case("chunked");
+        let (body, whole, rest) = match field(head, "content-length").parse::<usize>() {
+            _ if !head.ends_with("\r\n\r\n") => (String::new(), false, ""),
+            _ if bodyless => (String::new(), true, rest),
+            _ if chunked => unchunked(rest),
+            Ok(length) if length <= rest.len() => (rest[..length].to_owned(), true, &rest[length..]),
+            Ok(_) => (rest.to_owned(), false, ""),
+            Err(_) => (rest.to_owned(), true, ""),
+        };
+        if status(head) != 100 {
+            answers.push(Answer { head: head.to_owned(), body, whole });
+        }
+        bytes = rest;
+    }
+    answers
+}
+
+/// A body out of its chunks, whether it is whole, and what follows it.
+fn unchunked(mut rest: &str) -> (String, bool, &str) {
+    let mut body = String::new();
+    loop {
+        let Some((size, after)) = rest.split_once("\r\n") else { return (body, false, "") };
+        let Ok(size) = usize::from_str_radix(size, 16) else { return (body, false, "") };
+        if size == 0 {
+            let end = if after.starts_with("\r\n") { Some(2) } else { after.find("\r\n\r\n").map(|end| end + 4) };
+            return end.map_or((body.clone(), false, ""), |end| (body, true, &after[end..]));
+        }
+        let Some(data) = after.get(..size) else { return (body + after, false, "") };
+        body += data;
+        match after[size..].strip_prefix("\r\n") {
+            Some(next) => rest = next,
+            None => return (body, false, ""),
+        }
+    }
 }

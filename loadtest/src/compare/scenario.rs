@@ -242,7 +242,9 @@ impl Kind {
         match self {
             Self::H1Small => Work::Offered(15_000.0),
             Self::Conns64 | Self::Conns10k => Work::Offered(6_000.0),
-            Self::Post64k | Self::Churn => Work::Offered(1_500.0),
+            Self::Post64k => Work::Offered(1_500.0),
+            // Slower, and most of what is measured is how deep the core has slept.
+            Self::Churn => Work::Offered(4_000.0),
             Self::Download1m | Self::ChurnTlsFull | Self::ChurnTlsResumed => Work::Offered(300.0),
             Self::SaturationH1 | Self::SaturationTls | Self::Workers1 | Self::Workers2 => Work::Full,
             Self::Idle => Work::Idle(Layer::Plain),

@@ -7,7 +7,6 @@ use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -21,7 +20,6 @@ use waypost_config::listener::{Limits, Timeouts};
 use super::Shared;
 use super::gate::Gate;
 use super::socket::Socket;
-use crate::bell::Bell;
 use crate::body::{Incoming, ResponseBody};
 use crate::downstream::{Downstream, Turn};
 use crate::http1::server::{self, End};
@@ -93,14 +91,6 @@ enum Leaving {
     Now,
 }
 
-/// Why a connection is looked at although nothing was said on it.
-enum Unrest {
-    /// Its listener closes.
-    Closing,
-    /// It may have taken too long.
-    Time,
-}
-
 /// A client that does not know yet that we leave may be sending its next request right now: closing at once would
 /// lose it.
 const LAST_REQUEST: Duration = Duration::from_millis(250);
@@ -130,8 +120,6 @@ impl Conversation {
         let downstream = &handler.downstream;
         let mut speaking = pin!(server::serve(line, head_limits(limits), |request| handler.answer(request)));
         let mut watch = pin!(sleep(timeouts.header.0.min(timeouts.idle.0)));
-        let mut closing = pin!(gate.closing.cancelled());
-        let bell = Bell::new();
         let _busy = downstream.lifecycle.busy.token();
         let mut leaving = Leaving::No;
         loop {
@@ -145,28 +133,20 @@ impl Conversation {
                 }
                 ended
             });
-            let unrest = poll_fn(|cx| {
-                bell.poll(cx, |cx| match closing.as_mut().poll(cx) {
-                    Poll::Ready(()) if staying => Poll::Ready(Unrest::Closing),
-                    _ => watch.as_mut().poll(cx).map(|()| Unrest::Time),
-                })
-            });
             tokio::select! {
                 biased;
                 end = speaking => return self.parting(end),
-                unrest = unrest => match (unrest, patience(self.turn(line), timeouts)) {
-                    (Unrest::Closing, _) => {
-                        leaving = Leaving::AfterNext;
-                        watch.as_mut().reset(Instant::now() + LAST_REQUEST);
-                    }
+                () = gate.closing.cancelled(), if staying => {
+                    leaving = Leaving::AfterNext;
+                    watch.as_mut().reset(Instant::now() + LAST_REQUEST);
+                }
+                () = watch.as_mut() => match patience(self.turn(line), timeouts) {
                     _ if is_deaf(downstream, gate, timeouts) => return Parting::Drop,
-                    (_, Patience::LeftIdle(_)) if leaving == Leaving::AfterNext => return Parting::Close,
-                    (_, Patience::Left(wait) | Patience::LeftIdle(wait)) => {
-                        watch.as_mut().reset(Instant::now() + wait);
-                    }
-                    (_, Patience::OverHead) if line.awaits_head() => return Parting::Refuse(Cause::HeaderTimeout),
+                    Patience::LeftIdle(_) if leaving == Leaving::AfterNext => return Parting::Close,
+                    Patience::Left(wait) | Patience::LeftIdle(wait) => watch.as_mut().reset(Instant::now() + wait),
+                    Patience::OverHead if line.awaits_head() => return Parting::Refuse(Cause::HeaderTimeout),
                     // The rest of an upload that nobody reads is no head: its response has been sent.
-                    (_, Patience::OverHead | Patience::OverIdle) => return Parting::Close,
+                    Patience::OverHead | Patience::OverIdle => return Parting::Close,
                 },
             }
         }

@@ -182,8 +182,10 @@ impl<'a> Text<'a> {
     fn lines_end_in_crlf(&self) -> Result<(), Malformed> {
         // Empty lines before the first one are passed over (section 2.2).
         let first = self.read.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or_default();
-        let line = self.read[first..].split(|byte| *byte == b'\n').next().unwrap_or_default();
-        if line.ends_with(b"\r") { self.last_line_ends_in_crlf() } else { Err(Malformed::Syntax) }
+        let (empty, rest) = self.read.split_at(first);
+        let line = rest.split(|byte| *byte == b'\n').next().unwrap_or_default();
+        let whole = line.ends_with(b"\r") && empty.chunks(2).all(|line| line == b"\r\n");
+        if whole { self.last_line_ends_in_crlf() } else { Err(Malformed::Syntax) }
     }
 
     fn last_line_ends_in_crlf(&self) -> Result<(), Malformed> {
@@ -233,6 +235,8 @@ mod tests {
         refused("GET / HTTP/1.1\r\nhost: a \n\r\n", Malformed::Syntax);
         refused("GET / HTTP/1.1\r\nhost: a\rb: c\r\n\r\n", Malformed::Syntax);
         refused("GET / HTTP/1.1\r\nhost:\n\r\n", Malformed::Syntax);
+        refused("\nGET / HTTP/1.1\r\nhost: a\r\n\r\n", Malformed::Syntax);
+        refused("\r\n\nGET / HTTP/1.1\r\nhost: a\r\n\r\n", Malformed::Syntax);
         assert!(request(b"\r\nGET / HTTP/1.1\r\nhost: a\r\n\r\n", LIMITS).unwrap().is_some(), "an empty line first");
     }
 

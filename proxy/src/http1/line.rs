@@ -132,6 +132,16 @@ impl<S: Transport + 'static> Line<S> {
         Some((stream, std::mem::take(io.inbox.bytes())))
     }
 
+    /// The connection is to end in a way that cannot be taken for the end of a body. TLS needs no help: an end without its
+    /// alert is none.
+    pub fn reset(&self) {
+        let io = self.io.lock();
+        if let Some(socket) = io.stream.as_ref().and_then(Transport::plain) {
+            // If it fails, the client is told less.
+            let _ = socket.set_zero_linger();
+        }
+    }
+
     /// Waits for a request.
     pub fn poll_head(&self, cx: &mut Context<'_>, limits: Limits) -> Poll<Result<request::Parts, NoHead>> {
         let Io { stream, inbox, .. } = &mut *self.io.lock();

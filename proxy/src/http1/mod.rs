@@ -32,6 +32,7 @@ pub use head::{Limits, Malformed};
 pub use length::{Ambiguous, content_length, of_request as request_length};
 pub use line::{Incoming, Line, Lost, Upgraded};
 pub use options::takes_trailers;
+pub use trailers::sift as sift_trailers;
 
 /// A socket, or TLS on one.
 pub trait Transport: AsyncRead + AsyncWrite + Unpin + Send + Debug {

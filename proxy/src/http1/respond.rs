@@ -76,6 +76,11 @@ impl<B: Spliced<Data = Bytes> + Unpin> Responding<B> {
         self.persistent
     }
 
+    /// Whether the end of the connection is the end of its body, too.
+    pub fn ends_by_close(&self) -> bool {
+        matches!(self.encoder, Encoder::UntilClose)
+    }
+
     /// Sends it, to its end.
     pub fn poll<S: Transport + 'static>(&mut self, line: &Line<S>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {

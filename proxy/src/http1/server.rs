@@ -88,7 +88,11 @@ where
     asked.persistent &= line.answers() && !line.is_last();
     let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     let mut responding = Responding::new(&asked, response);
-    poll_fn(|cx| responding.poll(line, cx)).await?;
+    let sent = poll_fn(|cx| responding.poll(line, cx)).await;
+    if sent.is_err() && responding.ends_by_close() {
+        line.reset();
+    }
+    sent?;
     if let (true, Some(upgraded)) = (switches, upgraded) {
         // Whoever asked for it may be gone; then the connection is closed with what is returned.
         drop(line.take().map(|(stream, read)| upgraded.send(Upgraded { stream: Box::new(stream), read })));

@@ -6,7 +6,7 @@
 use http::header::HeaderName;
 use http::{HeaderMap, header};
 
-const FORBIDDEN: [HeaderName; 11] = [
+const FORBIDDEN: [HeaderName; 13] = [
     header::CONTENT_LENGTH,
     header::TRANSFER_ENCODING,
     header::HOST,
@@ -15,6 +15,8 @@ const FORBIDDEN: [HeaderName; 11] = [
     header::TRAILER,
     header::UPGRADE,
     header::AUTHORIZATION,
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
     header::COOKIE,
     header::SET_COOKIE,
     header::FORWARDED,
@@ -23,7 +25,14 @@ const FORBIDDEN: [HeaderName; 11] = [
 /// Whether a field of this name is dropped from a trailer section.
 pub fn is_forbidden(name: &HeaderName) -> bool {
     let text = name.as_str();
-    FORBIDDEN.contains(name) || text.starts_with("x-forwarded") || matches!(text, "x-real-ip" | "x-request-id")
+    // Some servers cannot tell underscores from hyphens.
+    let disguised = || text.contains('_') && is_claim(&text.replace('_', "-"));
+    FORBIDDEN.contains(name) || is_claim(text) || disguised()
+}
+
+/// Fields without a constant: of the connection, or of who the client is.
+fn is_claim(name: &str) -> bool {
+    name.starts_with("x-forwarded") || matches!(name, "x-real-ip" | "x-request-id" | "keep-alive" | "proxy-connection")
 }
 
 /// Drops them.

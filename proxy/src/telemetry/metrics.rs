@@ -15,8 +15,8 @@ use super::family::{Cell, Family, Tokens};
 pub use super::family::{Counter, Definition, Presence};
 pub use super::histogram::{BUCKETS, Histogram};
 use super::live::{Lease, Live};
-use super::routes::{self, Routes};
 pub use super::routes::{Finished, RouteMetrics};
+use super::routes::{LABELS, Routes};
 
 /// The media type of [`Metrics::encode`].
 pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
@@ -46,8 +46,49 @@ macro_rules! families {
 
 /// Every metric name of Waypost, in the order of the docs.
 pub fn definitions() -> impl Iterator<Item = &'static Definition> {
-    routes::DEFINITIONS.iter().chain(OWN)
+    BY_ROUTE.iter().chain(OWN)
 }
+
+/// The figures of a route that are kept together, in the order in which [`Routes`] shows them.
+pub(super) static BY_ROUTE: [Definition; 6] = [
+    Definition {
+        name: "waypost_requests_total",
+        kind: Counter::KIND,
+        labels: &["listener", "route", "service", "method", "status"],
+        meaning: "Requests answered. An empty route or service means none was found; status 499 means the client left \
+                  first.",
+    },
+    Definition {
+        name: "waypost_request_duration_seconds",
+        kind: Histogram::KIND,
+        labels: &LABELS,
+        meaning: "From the complete request head to the last byte of the response; without upgraded connections.",
+    },
+    Definition {
+        name: "waypost_requests_in_flight",
+        kind: Presence::KIND,
+        labels: &LABELS,
+        meaning: "Requests now being served, upgraded connections included.",
+    },
+    Definition {
+        name: "waypost_request_body_bytes_total",
+        kind: Counter::KIND,
+        labels: &LABELS,
+        meaning: "Bytes of request bodies, and from the client on upgraded connections.",
+    },
+    Definition {
+        name: "waypost_response_body_bytes_total",
+        kind: Counter::KIND,
+        labels: &LABELS,
+        meaning: "Bytes of response bodies, and to the client on upgraded connections.",
+    },
+    Definition {
+        name: "waypost_upgrades_total",
+        kind: Counter::KIND,
+        labels: &LABELS,
+        meaning: "Upgraded connections (WebSockets) that have ended.",
+    },
+];
 
 families! {
     build_info: IntGauge = "waypost_build_info" ["version"] "Always 1; the label is the version of the binary.";

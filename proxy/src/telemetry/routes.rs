@@ -1,8 +1,7 @@
 //! What is counted of requests, by route.
 //!
 //! Owns all figures of a route, kept together: with ten thousand routes in use a request finds its own cold, and each
-//! line of memory it has to fetch costs more than counting. Decides their metric names. Never looks a label up on the
-//! data path.
+//! line of memory it has to fetch costs more than counting. Never looks a label up on the data path.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,67 +13,27 @@ use parking_lot::Mutex;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{self, MetricFamily};
 
-use super::family::{Cell, Counter, Definition, Presence, Tokens};
-use super::histogram::{Durations, Histogram};
+use super::family::{Definition, Tokens};
+use super::histogram::Durations;
 use super::live::Lease;
-use super::metrics::Families;
+use super::metrics::{BY_ROUTE, Families};
 use super::shards::Shards;
 
-/// The metric names of a route's figures, but for the replies.
-pub(super) static DEFINITIONS: [Definition; 6] = [
-    Definition {
-        name: "waypost_requests_total",
-        kind: Counter::KIND,
-        labels: &["listener", "route", "service", "method", "status"],
-        meaning: "Requests answered. An empty route or service means none was found; status 499 means the client left \
-                  first.",
-    },
-    Definition {
-        name: "waypost_request_duration_seconds",
-        kind: Histogram::KIND,
-        labels: &LABELS,
-        meaning: "From the complete request head to the last byte of the response; without upgraded connections.",
-    },
-    Definition {
-        name: "waypost_requests_in_flight",
-        kind: Presence::KIND,
-        labels: &LABELS,
-        meaning: "Requests now being served, upgraded connections included.",
-    },
-    Definition {
-        name: "waypost_request_body_bytes_total",
-        kind: Counter::KIND,
-        labels: &LABELS,
-        meaning: "Bytes of request bodies, and from the client on upgraded connections.",
-    },
-    Definition {
-        name: "waypost_response_body_bytes_total",
-        kind: Counter::KIND,
-        labels: &LABELS,
-        meaning: "Bytes of response bodies, and to the client on upgraded connections.",
-    },
-    Definition {
-        name: "waypost_upgrades_total",
-        kind: Counter::KIND,
-        labels: &LABELS,
-        meaning: "Upgraded connections (WebSockets) that have ended.",
-    },
-];
-
-const LABELS: [&str; 3] = ["listener", "route", "service"];
+/// The labels of all figures but one.
+pub(super) const LABELS: [&str; 3] = ["listener", "route", "service"];
 
 /// The figures of all routes. A clone is the same one.
 #[derive(Clone)]
 pub(super) struct Routes(Arc<Inner>);
 
 struct Inner {
-    descs: [Desc; DEFINITIONS.len()],
+    descs: [Desc; BY_ROUTE.len()],
     figures: Mutex<BTreeMap<[String; 3], Arc<Figures>>>,
 }
 
 impl Default for Routes {
     fn default() -> Routes {
-        Routes(Arc::new(Inner { descs: DEFINITIONS.each_ref().map(Definition::desc), figures: Mutex::default() }))
+        Routes(Arc::new(Inner { descs: BY_ROUTE.each_ref().map(Definition::desc), figures: Mutex::default() }))
     }
 }
 
@@ -94,11 +53,11 @@ impl Collector for Routes {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        let mut shown: [Vec<proto::Metric>; DEFINITIONS.len()] = Default::default();
+        let mut shown: [Vec<proto::Metric>; BY_ROUTE.len()] = Default::default();
         for (labels, figures) in self.0.figures.lock().iter() {
             figures.show(labels, &mut shown);
         }
-        DEFINITIONS.iter().zip(shown).map(|(definition, metrics)| definition.family(metrics)).collect()
+        BY_ROUTE.iter().zip(shown).map(|(definition, metrics)| definition.family(metrics)).collect()
     }
 }
 
@@ -185,8 +144,8 @@ impl Figures {
         self.cells.all().map(|page| page.in_flight.load(Ordering::Relaxed)).sum()
     }
 
-    /// Adds to each metric name what this route has, in the order of [`DEFINITIONS`].
-    fn show(&self, labels: &[String; 3], shown: &mut [Vec<proto::Metric>; DEFINITIONS.len()]) {
+    /// Adds to each metric name what this route has, in the order of [`BY_ROUTE`].
+    fn show(&self, labels: &[String; 3], shown: &mut [Vec<proto::Metric>; BY_ROUTE.len()]) {
         let [requests, duration, in_flight, request_bytes, response_bytes, upgrades] = shown;
         let [listener, route, service] = labels.each_ref().map(String::as_str);
         let labels = LABELS.into_iter().zip([listener, route, service]);

@@ -12,7 +12,7 @@ use http::Response;
 use http_body::{Body, Frame, SizeHint};
 
 use super::pool::{Http1, Pool, StreamGuard};
-use crate::body::BodyError;
+use crate::body::{BodyError, sifted};
 use crate::http1::Upgraded;
 use crate::http1::client::Broken;
 use crate::http1::splice::Pipe;
@@ -101,7 +101,7 @@ impl Body for Incoming {
                 Poll::Ready(frame.map(|frame| frame.map_err(BodyError::from)))
             }
             Incoming::Http2 { body, .. } => {
-                Pin::new(body).poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(BodyError::from)))
+                Pin::new(body).poll_frame(cx).map(|frame| frame.map(|frame| Ok(sifted(frame?))))
             }
         }
     }

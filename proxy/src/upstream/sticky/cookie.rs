@@ -388,6 +388,52 @@ mod tests {
     }
 
     #[test]
+    fn no_renewal_and_no_replay_outlives_the_age() {
+        let pins = pins(&["s"]);
+        let mut cookies = vec![issued(&pins, None, NOON)];
+        for now in (NOON..=NOON + 7200).step_by(600) {
+            let pin = opened(&pins, cookies.last().unwrap(), now);
+            assert!(pin.is_some(), "renewed in time, at {now}");
+            cookies.push(issued(&pins, pin.as_ref(), now));
+        }
+        for cookie in cookies {
+            assert_eq!(opened(&pins, &cookie, NOON + 7201), None, "{cookie}");
+        }
+    }
+
+    #[test]
+    fn no_other_character_opens_anywhere() {
+        let pins = pins(&["s", "t"]);
+        let cookie = issued(&pins, None, NOON);
+        for place in 3..cookie.len() {
+            for other in (' '..='~').filter(|other| !cookie[place..].starts_with(*other)) {
+                let forged = format!("{}{other}{}", &cookie[..place], &cookie[place + 1..]);
+                assert_eq!(opened(&pins, &forged, NOON), None, "{other:?} at {place}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_part_opens_and_no_patchwork() {
+        let pins = pins(&["s"]);
+        let (one, other) = (issued(&pins, None, NOON), issued(&pins, None, NOON + 1));
+        for place in 3..one.len() {
+            let (begin, end) = one.split_at(place);
+            assert_eq!(opened(&pins, begin, NOON + 1), None, "the first {place}");
+            if place > 3 {
+                assert_eq!(opened(&pins, &format!("wp={end}"), NOON + 1), None, "all but the first {place}");
+            }
+            let patched = format!("{begin}{}", &other[place..]);
+            if patched != one && patched != other {
+                assert_eq!(opened(&pins, &patched, NOON + 1), None, "two cookies, cut at {place}");
+            }
+        }
+        for more in ["A", "AA", "AAAA", "=", "==", "."] {
+            assert_eq!(opened(&pins, &format!("{one}{more}"), NOON), None, "{more:?} at the end");
+        }
+    }
+
+    #[test]
     fn renewal_is_due_after_a_quarter_of_the_idle_time() {
         let pins = pins(&["s"]);
         let due = |pin: &Pin, now: u64| pins.needs_renewal(pin, at(now));
