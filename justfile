@@ -26,6 +26,11 @@ release:
 compare *ARGS: release
     target/release/loadtest compare --waypost target/pgo/waypost {{ ARGS }}
 
+# Faults, reloads and upgrades at random, and an audit; `just chaos --seed 17 --minutes 30`; docs/reliability.md.
+chaos *ARGS:
+    cargo build --release --locked -p waypost -p loadtest
+    target/release/loadtest chaos --waypost target/release/waypost --write target/chaos {{ ARGS }}
+
 # Brings every file into the one format.
 fmt:
     cargo fmt --all

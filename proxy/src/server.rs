@@ -109,7 +109,7 @@ impl Waypost {
     /// its own.
     pub async fn start(options: Options) -> Result<Waypost, StartError> {
         let Options { config, mut inherited, logging } = options;
-        match Waypost::begin(&config, inherited.as_mut(), logging) {
+        match Waypost::begin(&config, inherited.as_mut(), logging).await {
             Ok(waypost) => {
                 if let Some(inherited) = inherited {
                     inherited.ready().await?;
@@ -127,7 +127,7 @@ impl Waypost {
         }
     }
 
-    fn begin(
+    async fn begin(
         config: &Path,
         mut inherited: Option<&mut Inherited>,
         logging: Option<Logging>,
@@ -142,7 +142,6 @@ impl Waypost {
         let edge = Arc::new(Edge::start(&shared, workers)?);
         let admin = settings.as_ref().map(|settings| admin_socket(settings, inherited.as_deref_mut())).transpose()?;
         let reloader = Reloader::new(config.to_owned(), loaded.text, shared.clone(), ground, Arc::clone(&edge));
-        open(&reloader, inherited)?;
         let (orders, inbox) = mpsc::unbounded_channel();
         let process = Arc::new(Process {
             shared,
@@ -156,6 +155,11 @@ impl Waypost {
             logging,
         });
         process.follow();
+        if inherited.is_some() {
+            // Meanwhile the old process serves, who knows its endpoints.
+            process.monitors.know_all(&process.shared.snapshot).await;
+        }
+        open(&process.reloader, inherited)?;
         process.shared.lifecycle.enter(Phase::Running);
         let waypost = Waypost { process, tasks: Mutex::default() };
         waypost.spawn(inbox, loaded.files);

@@ -16,7 +16,8 @@ mod routing;
 mod sticky_client_ip;
 mod sticky_cookie;
 
-// Change: reload, drain, load.
+// Change: reload, drain, load; and all of it at random.
+mod chaos;
 mod drain;
 mod failover_under_load;
 mod reload_applies;

@@ -23,6 +23,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::answer::{Answering, Hub, Visit};
 use crate::fault::Fault;
+use crate::frost::Frost;
 use crate::ledger::Ledger;
 use crate::socket::{Line, Socket};
 
@@ -64,6 +65,9 @@ struct Inner {
     health: watch::Sender<Health>,
     faulty: AtomicBool,
     fault: Mutex<Option<Fault>>,
+    frost: Arc<Frost>,
+    /// Ends the flapping of `/health`.
+    flapping_health: Mutex<CancellationToken>,
     life: Mutex<Life>,
     /// Taken by whoever opens or closes the port, for as long as that takes.
     port: tokio::sync::Mutex<Port>,
@@ -143,6 +147,8 @@ impl Container {
                 health: watch::Sender::new(Health::default()),
                 faulty: AtomicBool::new(false),
                 fault: Mutex::new(None),
+                frost: Arc::default(),
+                flapping_health: Mutex::new(birth.stop.child_token()),
                 life: Mutex::new(life.clone()),
                 port: tokio::sync::Mutex::new(Port::Lost),
                 stop: birth.stop,
@@ -202,6 +208,7 @@ impl Container {
 
     /// Answers `/health` with this status from now on; the gRPC health service follows (serving below 400).
     pub fn set_health(&self, status: StatusCode) {
+        self.inner.flapping_health.lock().cancel();
         self.inner.health.send_modify(|health| health.status = status);
     }
 
@@ -217,12 +224,16 @@ impl Container {
 
     /// Lets every request but `/health` (which has [`set_health`](Self::set_health)) meet this fault.
     ///
-    /// [`Fault::Crash`], [`Fault::Refuse`] and [`Fault::Flap`] concern the port, so `/health` too, and begin at once.
+    /// [`Fault::Crash`], [`Fault::Refuse`] and [`Fault::Flap`] concern the port, so `/health` too, and begin at once; so
+    /// do [`Fault::Freeze`] and [`Fault::Blackhole`]. [`Fault::Health`] and [`Fault::FlapHealth`] concern nothing but
+    /// `/health`, go together with any other, and last until [`recover`](Self::recover).
     pub async fn set_fault(&self, fault: Fault) {
         match fault {
             Fault::Crash => self.crash().await,
             Fault::Refuse => self.refuse().await,
             Fault::Flap { up, down } => self.flap(up, down),
+            Fault::Health(status) => self.set_health(status),
+            Fault::FlapHealth { up, down } => self.flap_health(up, down),
             _ => {
                 self.life().flapping.cancel();
                 self.store_fault(Some(fault));
@@ -263,6 +274,7 @@ impl Container {
     /// When the port cannot be opened again.
     pub async fn recover(&self) -> io::Result<()> {
         self.clear_fault();
+        self.inner.flapping_health.lock().cancel();
         self.inner.health.send_replace(Health::default());
         self.come_up(&mut *self.inner.port.lock().await).await
     }
@@ -291,6 +303,33 @@ impl Container {
                 }
             }
         });
+    }
+
+    /// `/health` answers 200 for `up`, 503 for `down`, and so on, until recovered or told another status.
+    fn flap_health(&self, up: Duration, down: Duration) {
+        let flapping = self.inner.stop.child_token();
+        std::mem::replace(&mut *self.inner.flapping_health.lock(), flapping.clone()).cancel();
+        let container = self.clone();
+        self.inner.runtime.spawn(async move {
+            let phases = [(StatusCode::OK, up), (StatusCode::SERVICE_UNAVAILABLE, down)];
+            for (status, time) in phases.into_iter().cycle() {
+                if !container.say_while(&flapping, status) {
+                    return;
+                }
+                if flapping.run_until_cancelled(tokio::time::sleep(time)).await.is_none() {
+                    return;
+                }
+            }
+        });
+    }
+
+    /// Answers `/health` with this status, unless the flapping is over. Under the lock: who ends it has the last word.
+    fn say_while(&self, flapping: &CancellationToken, status: StatusCode) -> bool {
+        let _current = self.inner.flapping_health.lock();
+        if !flapping.is_cancelled() {
+            self.inner.health.send_modify(|health| health.status = status);
+        }
+        !flapping.is_cancelled()
     }
 
     /// The listener first: a client that loses its connection shall not find an open port.
@@ -337,6 +376,7 @@ impl Container {
     fn store_fault(&self, fault: Option<Fault>) {
         let mut stored = self.inner.fault.lock();
         *stored = fault;
+        self.inner.frost.set(fault == Some(Fault::Freeze));
         self.inner.faulty.store(stored.is_some(), Ordering::Release);
     }
 
@@ -416,6 +456,10 @@ async fn accept(container: Container, listener: TcpListener, closing: Cancellati
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
+        // Frozen, it accepts nothing more: what waits here was accepted in the moment before.
+        if closing.run_until_cancelled(container.inner.frost.thawed()).await.is_none() {
+            break;
+        }
         container.inner.counters.accepted.fetch_add(1, Ordering::Relaxed);
         let life = container.life();
         life.connections.clone().spawn(converse(container.clone(), connected, protocol.clone(), life));
@@ -439,7 +483,7 @@ async fn converse(
 ) {
     // Without it an answer in two writes waits for the peer's delayed acknowledgement. Failing means the peer is gone.
     drop(stream.set_nodelay(true));
-    let wire = Line::new(&life.end, life.crashed.clone());
+    let wire = Line::new(&life.end, life.crashed.clone(), container.inner.frost.clone());
     let draining = life.draining.clone();
     let Life { hub, connections, draining: drained, .. } = life;
     let visit = Arc::new(Visit { container, line: wire.clone(), peer, hub, connections, draining: drained });

@@ -44,6 +44,8 @@
 //! The header `x-mock-fault: reset_in_body` breaks the answer to one request, on the containers that `x-mock-on: web-1,
 //! web-2` names or, without it, on any: see [`Fault`]. [`Container::set_fault`] and the [`control`] port break all.
 //!
+//! A [`Script`] is a list of faults over time, as TOML or from a seed.
+//!
 //! # Executions
 //!
 //! A request with an `Idempotency-Key`, or with an `x-request-key` (of which a proxy knows nothing), is counted when the
@@ -57,8 +59,10 @@ mod container;
 pub mod control;
 mod fault;
 mod fleet;
+mod frost;
 pub mod grpc;
 mod ledger;
+pub mod script;
 mod socket;
 
 pub use answer::checksum;
@@ -66,3 +70,4 @@ pub use bare::Bare;
 pub use container::{Container, Health};
 pub use fault::{Fault, FaultError};
 pub use fleet::{Fleet, FleetOptions, StartError};
+pub use script::Script;

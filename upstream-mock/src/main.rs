@@ -20,8 +20,9 @@ Pages of every container (x-upstream says which one answered):
   gRPC without TLS: mock.Echo (Say, Stream, Chat) and grpc.health.v1.Health
 
 Failures of one request, by its header x-mock-fault (x-mock-on: web-2 fails it on that one only):
-  reset_before_head  reset_after_execution  reset_in_body  truncated_chunked  hang  slow=500ms
-  status=503  garbage  refuse  crash  flap=up:2s,down:2s
+  reset_before_head  reset_after_execution  reset_in_body  truncated_chunked  wrong_length
+  excess  hang  slow=500ms  slow_body=50ms  status=503  garbage  blackhole  freeze  refuse  crash
+  flap=up:2s,down:2s  health=500  flap_health=up:2s,down:2s
 
 Requests with Idempotency-Key or x-request-key are counted when executed: see /executions of the
 control port.

@@ -8,7 +8,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use socket2::SockRef;
@@ -16,6 +16,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
+use crate::frost::Frost;
+
+/// What the `excess` fault sends behind an answer: another one.
+const EXCESS: &[u8] = b"HTTP/1.1 200 OK\r\nx-upstream: nobody\r\ncontent-length: 17\r\n\r\nnobody asked this";
 /// What the `garbage` fault answers: no status line, no frame.
 const GARBAGE: &[u8] = b"\x00\x01\xfe\xff this is no HTTP \x7f\r\n\r\n";
 
@@ -46,18 +50,23 @@ impl Fate {
 pub(crate) struct Line {
     fate: AtomicU8,
     ends_when_flushed: AtomicBool,
+    exceeds: AtomicBool,
     end: CancellationToken,
     crashed: Arc<AtomicBool>,
+    frost: Arc<Frost>,
 }
 
 impl Line {
     /// A line that ends at the latest when `parent` is cancelled, and that is reset if its container has `crashed` then.
-    pub(crate) fn new(parent: &CancellationToken, crashed: Arc<AtomicBool>) -> Arc<Self> {
+    /// Nothing moves on it while `frost` holds.
+    pub(crate) fn new(parent: &CancellationToken, crashed: Arc<AtomicBool>, frost: Arc<Frost>) -> Arc<Self> {
         Arc::new(Self {
             fate: AtomicU8::new(Fate::Close as u8),
             ends_when_flushed: AtomicBool::new(false),
+            exceeds: AtomicBool::new(false),
             end: parent.child_token(),
             crashed,
+            frost,
         })
     }
 
@@ -77,6 +86,12 @@ impl Line {
     pub(crate) fn end_when_flushed(&self, fate: Fate) {
         self.doom(fate);
         self.ends_when_flushed.store(true, Ordering::Release);
+    }
+
+    /// Lets the bytes of another answer follow what is written next, in the same write: then the peer cannot have used
+    /// the connection again before it could see them.
+    pub(crate) fn exceed(&self) {
+        self.exceeds.store(true, Ordering::Release);
     }
 
     /// Resolves when the connection has to end; its fate is settled then.
@@ -107,6 +122,23 @@ impl Socket {
     }
 }
 
+impl Socket {
+    /// Writes these bytes and, if there is room for all of them, what nobody asked for behind them.
+    fn poll_write_exceeding(&mut self, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let asked: usize = bufs.iter().map(|buf| buf.len()).sum();
+        let mut all = Vec::with_capacity(asked + EXCESS.len());
+        for buf in bufs {
+            all.extend_from_slice(buf);
+        }
+        all.extend_from_slice(EXCESS);
+        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &all))?;
+        if written > asked {
+            self.line.exceeds.store(false, Ordering::Release);
+        }
+        Poll::Ready(Ok(written.min(asked)))
+    }
+}
+
 impl Drop for Socket {
     fn drop(&mut self) {
         match Fate::from_u8(self.line.fate.load(Ordering::Acquire)) {
@@ -120,13 +152,14 @@ impl Drop for Socket {
 
 impl AsyncRead for Socket {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        ready!(self.line.frost.poll_thawed(cx));
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for Socket {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[io::IoSlice::new(buf)])
     }
 
     fn poll_write_vectored(
@@ -134,6 +167,10 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        ready!(self.line.frost.poll_thawed(cx));
+        if self.line.exceeds.load(Ordering::Acquire) {
+            return self.poll_write_exceeding(cx, bufs);
+        }
         Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
     }
 

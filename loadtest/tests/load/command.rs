@@ -80,6 +80,26 @@ fn a_proxy_that_does_not_start_is_no_comparison() {
 }
 
 #[test]
+fn chaos_around_a_proxy_that_does_not_start_is_no_trial() {
+    let arguments = ["chaos", "--waypost", "/bin/false", "--minutes", "0.02"];
+    let output = Command::new(env!("CARGO_BIN_EXE_loadtest")).args(arguments).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(text.contains("it does not start"), "{text}");
+}
+
+#[test]
+fn chaos_script_with_a_mistake_is_refused_with_its_line() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "[[steps]]\nat = \"1s\"\nendpiont = \"web-1\"\nrecover = true\n").unwrap();
+    let arguments = ["chaos", "--waypost", "/bin/false", "--script", file.path().to_str().unwrap()];
+    let output = Command::new(env!("CARGO_BIN_EXE_loadtest")).args(arguments).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(text.contains("line 3") && text.contains("endpiont"), "{text}");
+}
+
+#[test]
 fn one_round_is_refused() {
     let output = Command::new(env!("CARGO_BIN_EXE_loadtest")).args(["compare", "--rounds", "1"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));

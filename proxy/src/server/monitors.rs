@@ -4,11 +4,15 @@
 //! endpoint's state changes. Decides nothing about health.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use waypost_config::service::HealthCheck;
 
 use crate::snapshot::Snapshot;
@@ -18,9 +22,16 @@ use crate::upstream::health::{State, Transition, active};
 use crate::upstream::{Endpoint, Service};
 use crate::upstream::{connect, endpoint};
 
+/// An endpoint that has not answered its first probe for so long is not waited for.
+const KNOWN_WITHIN: Duration = Duration::from_secs(2);
+
 /// The running checks.
 #[derive(Debug, Default)]
-pub(super) struct Monitors(Mutex<HashMap<Key, Monitor>>);
+pub(super) struct Monitors {
+    running: Mutex<HashMap<Key, Monitor>>,
+    /// Told of every change of state.
+    changed: Arc<Notify>,
+}
 
 /// Service and endpoint.
 type Key = (Arc<str>, Arc<str>);
@@ -38,19 +49,57 @@ impl Monitors {
     /// Starts and ends checks so that they are those of the published snapshot.
     pub(super) fn follow(&self, published: &Arc<ArcSwap<Snapshot>>) {
         let snapshot = published.load_full();
-        let mut running = self.0.lock();
+        let mut running = self.running.lock();
         let mut before = std::mem::take(&mut *running);
         for (service, endpoint) in snapshot.endpoints() {
             let Some(check) = &service.config.health_check else { continue };
             let key = (Arc::clone(&service.name), Arc::clone(&endpoint.name));
             let kept = before.remove(&key).filter(|monitor| monitor.fits(endpoint, check));
-            running.insert(key, kept.unwrap_or_else(|| start(service, endpoint, check, published)));
+            running.insert(key, kept.unwrap_or_else(|| self.start(service, endpoint, check, published)));
+        }
+    }
+
+    fn start(
+        &self,
+        service: &Service,
+        endpoint: &Endpoint,
+        check: &HealthCheck,
+        published: &Arc<ArcSwap<Snapshot>>,
+    ) -> Monitor {
+        let live = Arc::clone(&endpoint.live);
+        let probe = Counted { target: target(endpoint, check), metrics: Arc::clone(&live.metrics) };
+        let (show, changed) = (changed(service, endpoint, published), Arc::clone(&self.changed));
+        let told = move |transition| {
+            show(transition);
+            changed.notify_waiters();
+        };
+        let task = tokio::spawn(active::watch(probe, Arc::clone(&live.health), Arc::clone(&live.suspect), told));
+        Monitor { live, target: endpoint.target.clone(), check: check.clone(), task }
+    }
+
+    /// Waits until every endpoint has been probed once. Who serves before that knows only those whose answer came
+    /// first, and has nowhere else to go when they fail.
+    pub(super) async fn know_all(&self, published: &Arc<ArcSwap<Snapshot>>) {
+        let checking = || published.load().endpoints().any(|(_, endpoint)| endpoint.state() == State::Checking);
+        let known = async {
+            loop {
+                let mut changed = pin!(self.changed.notified());
+                // Before the look, so that no change is lost between the look and the wait.
+                changed.as_mut().enable();
+                if !checking() {
+                    return;
+                }
+                changed.await;
+            }
+        };
+        if timeout(KNOWN_WITHIN, known).await.is_err() {
+            tracing::info!("not every endpoint has answered its first probe");
         }
     }
 
     /// Ends all checks.
     pub(super) fn stop(&self) {
-        self.0.lock().clear();
+        self.running.lock().clear();
     }
 }
 
@@ -71,14 +120,6 @@ impl Drop for Monitor {
     fn drop(&mut self) {
         self.task.abort();
     }
-}
-
-fn start(service: &Service, endpoint: &Endpoint, check: &HealthCheck, published: &Arc<ArcSwap<Snapshot>>) -> Monitor {
-    let live = Arc::clone(&endpoint.live);
-    let probe = Counted { target: target(endpoint, check), metrics: Arc::clone(&live.metrics) };
-    let told = changed(service, endpoint, published);
-    let task = tokio::spawn(active::watch(probe, Arc::clone(&live.health), Arc::clone(&live.suspect), told));
-    Monitor { live, target: endpoint.target.clone(), check: check.clone(), task }
 }
 
 /// One log line, one metric, and a new available set, whenever the state changes.

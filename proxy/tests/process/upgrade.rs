@@ -1,7 +1,11 @@
 //! Hand-over to a new process: no request fails, and whatever goes wrong leaves the old one serving.
 
+use std::time::Duration;
+
 use futures_util::{SinkExt, StreamExt};
+use http::StatusCode;
 use tokio_tungstenite::tungstenite::Message;
+use upstream_mock::Fault;
 
 use crate::client::{Hammer, get};
 use crate::eventually;
@@ -25,6 +29,29 @@ async fn three_upgrades_in_a_row_cost_no_request() {
     }
     let before = hammer.answered();
     eventually!(hammer.answered() > before + 100);
+    let failed = hammer.stop().await;
+    assert!(failed.is_empty(), "{} requests failed: {failed:#?}", failed.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn successor_serves_only_when_it_knows_its_endpoints() {
+    let checked_and_retried = "
+        services.web.health_check = { path = \"/health\", interval = \"1s\", timeout = \"1s\" }
+        services.web.retry = { backoff.base = \"1ms\", budget = { ratio = \"100%\", min_per_second = 10000 } }";
+    let scene = Scene::new(checked_and_retried).await;
+    let mut old = scene.start(&["run"]).await;
+    eventually!(old.log().matches("to=up").count() == 3);
+    // The only one that answers takes its time to say that it is well; the others say so at once, and lie.
+    scene.fleet.containers()[0].set_health_delay(Duration::from_millis(400));
+    for liar in &scene.fleet.containers()[1..] {
+        liar.set_fault(Fault::Status(StatusCode::BAD_GATEWAY)).await;
+    }
+    let hammer = Hammer::start(old.web(), 2);
+    eventually!(hammer.answered() > 10);
+    let _new = scene.start(&["upgrade"]).await;
+    assert_eq!(old.ended().await.code(), Some(0));
+    let before = hammer.answered();
+    eventually!(hammer.answered() > before + 50);
     let failed = hammer.stop().await;
     assert!(failed.is_empty(), "{} requests failed: {failed:#?}", failed.len());
 }

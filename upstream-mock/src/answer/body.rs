@@ -4,7 +4,7 @@
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::{Arc, LazyLock};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
@@ -124,6 +124,39 @@ impl HttpBody for Broken {
         self.line.end_when_flushed(self.fate);
         // HTTP/2 writes in another task, which may have flushed already: an empty frame makes it flush once more.
         Poll::Ready(Some(Ok(Frame::data(Bytes::new()))))
+    }
+}
+
+/// A body that has the connection say more than it should as soon as the body's last bytes are written.
+pub(super) struct Exceeding {
+    body: Body,
+    line: Arc<Line>,
+}
+
+impl Exceeding {
+    pub(super) fn new(body: Body, line: Arc<Line>) -> Self {
+        Self { body, line }
+    }
+}
+
+impl HttpBody for Exceeding {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if frame.is_none() || self.body.is_end_stream() {
+            self.line.exceed();
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

@@ -112,6 +112,7 @@ fn health(visit: &Visit) -> Response<Body> {
 
 async fn in_full(visit: Arc<Visit>, request: Request<Incoming>) -> Response<Body> {
     let version = request.version();
+    failing::swallowed(&visit).await;
     let response = if request.uri().path() == "/health" {
         tokio::time::sleep(visit.container.health().delay).await;
         health(&visit)
@@ -132,8 +133,9 @@ async fn with_faults(visit: &Arc<Visit>, request: Request<Incoming>) -> Response
     };
     let Some(fault) = fault else { return paged(visit, request).await };
     failing::before(visit, fault).await;
+    let version = request.version();
     let response = paged(visit, request).await;
-    failing::after(visit, fault, response).await
+    failing::after(visit, fault, (version, response)).await
 }
 
 async fn paged(visit: &Arc<Visit>, request: Request<Incoming>) -> Response<Body> {

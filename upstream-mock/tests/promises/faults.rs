@@ -154,3 +154,120 @@ async fn flap_by_header_lets_the_container_come_and_go() {
     web1.recover().await.unwrap();
     assert!(send(web1, plain("/")).await.is_ok());
 }
+
+#[tokio::test]
+async fn wrong_length_promises_twice_what_comes() {
+    let fleet = fleet().await;
+    let (answer, end) = raw(&fleet.containers()[0], "/bytes/1000", "wrong_length").await;
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.contains("content-length: 1000"), "{head}");
+    assert_eq!(body.len(), 500);
+    end.unwrap();
+}
+
+#[tokio::test]
+async fn excess_is_a_whole_answer_and_one_more() {
+    let fleet = fleet().await;
+    for path in ["/bytes/300", "/chunked/300", "/"] {
+        let address = fleet.containers()[0].address();
+        let text = format!("GET {path} HTTP/1.1\r\nhost: mock\r\nx-mock-fault: excess\r\nconnection: close\r\n\r\n");
+        let (bytes, _) = exchange(address, &text).await;
+        let answer = String::from_utf8_lossy(&bytes).into_owned();
+        assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("nobody asked this"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn slow_body_comes_in_pieces_and_whole() {
+    let fleet = fleet().await;
+    for (path, length) in [("/bytes/1000", 1000), ("/chunked/100000?chunk=10000", 100_000), ("/", 17)] {
+        let start = Instant::now();
+        let answer = send(&fleet.containers()[0], failing(path, "slow_body=10ms")).await.unwrap();
+        assert!(start.elapsed() >= Duration::from_millis(50), "{path}");
+        assert_eq!(answer.body.len(), length, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn blackhole_takes_everything_and_answers_nothing() {
+    let fleet = fleet().await;
+    let web1 = &fleet.containers()[0];
+    web1.set_fault(Fault::Blackhole).await;
+    for path in ["/", "/health"] {
+        let mut sender = h1(web1.address()).await;
+        let answer = sender.send_request(plain(path));
+        assert!(tokio::time::timeout(Duration::from_millis(50), answer).await.is_err(), "{path}");
+    }
+    assert_eq!(web1.requests(), 0);
+    web1.clear_fault();
+    assert_eq!(get(web1, "/health").await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn frozen_container_answers_nothing_and_goes_on_when_it_thaws() {
+    let fleet = fleet().await;
+    let web1 = &fleet.containers()[0];
+    let mut open = h1(web1.address()).await;
+    open.send_request(plain("/")).await.unwrap().into_body().collect().await.unwrap();
+    web1.set_fault(Fault::Freeze).await;
+    let mut late = std::pin::pin!(open.send_request(plain("/")));
+    assert!(tokio::time::timeout(Duration::from_millis(50), late.as_mut()).await.is_err());
+    let accepted = web1.accepted();
+    let mut new = h1(web1.address()).await;
+    let probe = new.send_request(plain("/health"));
+    assert!(tokio::time::timeout(Duration::from_millis(50), probe).await.is_err());
+    assert_eq!(web1.accepted(), accepted);
+    web1.recover().await.unwrap();
+    assert_eq!(late.await.unwrap().status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn frozen_container_can_crash() {
+    let fleet = fleet().await;
+    let web1 = &fleet.containers()[0];
+    web1.set_fault(Fault::Freeze).await;
+    let mut open = h1(web1.address()).await;
+    let asked = tokio::spawn(async move { open.send_request(plain("/")).await.map(|_| ()) });
+    web1.crash().await;
+    assert!(asked.await.unwrap().is_err());
+    web1.recover().await.unwrap();
+    assert_eq!(get(web1, "/").await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn health_flaps_while_requests_are_answered() {
+    let fleet = fleet().await;
+    let web1 = &fleet.containers()[0];
+    let millis = Duration::from_millis;
+    web1.set_fault(Fault::FlapHealth { up: millis(20), down: millis(20) }).await;
+    for status in [StatusCode::SERVICE_UNAVAILABLE, StatusCode::OK, StatusCode::SERVICE_UNAVAILABLE] {
+        eventually(|| web1.health().status == status).await;
+    }
+    assert_eq!(get(web1, "/").await.status, StatusCode::OK);
+    web1.recover().await.unwrap();
+    tokio::time::sleep(millis(60)).await;
+    assert_eq!(web1.health().status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn script_is_played_in_its_order() {
+    let fleet = fleet().await;
+    let script: upstream_mock::Script = "[[steps]]\nat = \"0s\"\nendpoint = \"web-1\"\nfault = { kind = \"crash\" }\n\
+         [[steps]]\nat = \"30ms\"\nendpoint = \"web-1\"\nrecover = true\n\
+         [[steps]]\nat = \"40ms\"\nendpoint = \"web-2\"\nfault = { kind = \"hang\" }"
+        .parse()
+        .unwrap();
+    let start = Instant::now();
+    script.play(&fleet, tokio::time::Instant::now()).await.unwrap();
+    assert!(start.elapsed() >= Duration::from_millis(40));
+    assert!(fleet.containers()[0].is_listening());
+    assert_eq!(fleet.containers()[1].fault(), Some(Fault::Hang));
+}
+
+#[tokio::test]
+async fn script_about_a_stranger_is_not_begun() {
+    let fleet = fleet().await;
+    let script: upstream_mock::Script = "[[steps]]\nat = \"0s\"\nendpoint = \"web-9\"\nrecover = true".parse().unwrap();
+    let error = script.play(&fleet, tokio::time::Instant::now()).await.unwrap_err();
+    assert_eq!(error.to_string(), "there is no container web-9");
+}
