@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use http::{HeaderName, StatusCode};
 use loadtest::plan::{Plan, Request};
+use upstream_mock::Fault;
 use waypost_tests::{Stack, eventually};
 
 const CONFIG: &str = r#"
@@ -100,4 +101,54 @@ async fn failing_health_check_ends_requests_in_time() {
     assert!(took <= Duration::from_millis(200 * 2 + 200), "{took:?}");
     let report = load.finish().await;
     assert_eq!(report.failed, 0, "{report}");
+}
+
+/// Of one attempt.
+const PATIENCE: Duration = Duration::from_millis(300);
+
+/// What a busy machine may add to any request.
+const SLACK: Duration = Duration::from_millis(400);
+
+/// Fails at one of three endpoints for good: no GET is lost, none waits for more than one attempt, the endpoint is left
+/// alone after its first failures, and no POST is done twice.
+async fn check(fault: Fault) {
+    let rules = "[services.shop]\ntimeouts = { response = \"300ms\" }\n\
+                 outlier = { consecutive = 5, eject_for = \"1m\" }";
+    let stack = Stack::start(&CONFIG.replace("[services.shop]", rules)).await;
+    let posts = Request::post("/upload", "some text").keyed(HeaderName::from_static("x-request-key"));
+    let length = Duration::from_secs(3);
+    let plan = || plan(&stack).duration(length);
+    let gets = loadtest::start(plan().rate(400.0)).await.unwrap();
+    let posts = loadtest::start(plan().rate(100.0).mix(vec![posts])).await.unwrap();
+    let web_2 = stack.container("web-2");
+    gets.watch().passed(length / 4).await;
+    web_2.set_fault(fault).await;
+    // What is on its way comes to its end, or to the end of its attempt.
+    gets.watch().passed(length / 4 + Duration::from_secs(1)).await;
+    let attempts = || {
+        let series = stack.metrics();
+        let of_web_2 = series.lines().filter(|line| line.starts_with("waypost_attempts_total{endpoint=\"web-2\""));
+        of_web_2.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum::<f64>()
+    };
+    let left_alone = attempts();
+    let (gets, posts) = (gets.finish().await, posts.finish().await);
+    assert_eq!(gets.failed, 0, "{fault}: {gets}");
+    let longest = gets.latency.max;
+    assert!(longest < PATIENCE + SLACK, "{fault}: {longest:?} {gets}");
+    assert!(attempts() <= left_alone, "{fault}: no request goes there any more");
+    assert_eq!(stack.fleet.double_executions(), [], "{fault}");
+    assert!(posts.failed <= 40, "{fault}: those that were sent to it before it was left alone: {posts}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_endpoint_that_fails_in_any_way_costs_no_get_and_doubles_no_post() {
+    for fault in [
+        Fault::Crash,
+        Fault::Freeze,
+        Fault::Refuse,
+        Fault::ResetBeforeHead,
+        Fault::Status(StatusCode::SERVICE_UNAVAILABLE),
+    ] {
+        check(fault).await;
+    }
 }
