@@ -3,7 +3,7 @@
 //! In reading order: a [`Plan`] says what to send, the [`schedule`] says when, a worker thread sends it over its
 //! connections on behalf of its users, and what was seen becomes a [`Report`]; an [`slo`] judges the report, a
 //! [`scenario`] is all of that as a file, with [`events`] that hurt the fleet meanwhile; [`compare`] sets the CPU
-//! cost of several proxies side by side.
+//! cost of several proxies side by side; [`flood`] sets hostile clients beside ordinary ones.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -38,6 +38,7 @@ pub mod events;
 pub mod scenario;
 
 pub mod compare;
+pub mod flood;
 pub mod hold;
 pub mod relay;
 pub mod responder;

@@ -28,6 +28,7 @@ mod reload_under_load;
 
 mod access_log;
 mod admin;
+mod floods;
 mod grpc;
 mod http2;
 mod limits;
