@@ -2,7 +2,7 @@
 //!
 //! Only counts.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use hdrhistogram::Histogram;
 
@@ -39,7 +39,7 @@ impl From<How> for Ending {
 }
 
 /// How they all ended.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Tally {
     /// Connections that were begun.
     pub begun: u64,
@@ -111,6 +111,14 @@ impl Tally {
     /// The longest life of one that the server ended.
     pub fn longest_life(&self) -> Duration {
         Duration::from_millis(self.lives.max())
+    }
+}
+
+impl fmt::Debug for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { begun, refused, closed, left, endured, streams_reset, statuses, .. } = self;
+        write!(f, "{begun} begun, {refused} refused, {closed} closed, {left} left, {endured} endured, ")?;
+        write!(f, "{streams_reset} streams reset, {statuses:?}, lives up to {:?}", self.longest_life())
     }
 }
 

@@ -98,7 +98,8 @@ pub(super) async fn zero_window(attack: &Attack, mut stream: impl Duplex) -> End
     let mut heard = Heard::default();
     let mut sent = stream.write_all(begin.bytes()).await;
     while sent.is_ok() {
-        if listen(&mut stream, &mut heard).await.is_err() {
+        // What was reset is as good as ended; the connection goes on for as long as it is not idle.
+        if listen(&mut stream, &mut heard).await.is_err() || heard.resets >= u64::from(DOWNLOADS) {
             break;
         }
         let pongs = std::mem::take(&mut heard.pings);
