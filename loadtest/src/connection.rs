@@ -22,7 +22,7 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use rustls::{
-    ClientConfig, DigitallySignedStruct, HandshakeKind, RootCertStore, SignatureScheme,
+    ClientConfig, DigitallySignedStruct, HandshakeKind, RootCertStore, SignatureScheme, SupportedProtocolVersion,
     client::{
         Resumption,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -326,21 +326,32 @@ pub(crate) fn client_config(
     protocol: Protocol,
     handshakes: Handshakes,
 ) -> Result<ClientConfig, TrustError> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .expect("the provider supports TLS 1.2 and 1.3");
-    let mut config = if trust.insecure {
-        let verifier = Arc::new(AnyCertificate(provider));
-        builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()
-    } else {
-        builder.with_root_certificates(roots(trust)?).with_no_client_auth()
-    };
+    let mut config = config_of(trust, rustls::ALL_VERSIONS)?;
     config.alpn_protocols = vec![if protocol.begins_as_http1() { b"http/1.1".to_vec() } else { b"h2".to_vec() }];
     if handshakes == Handshakes::Full {
         config.resumption = Resumption::disabled();
     }
     Ok(config)
+}
+
+/// Offers TLS 1.2 and full handshakes only.
+pub(crate) fn tls12_config(trust: &Trust) -> Result<ClientConfig, TrustError> {
+    let mut config = config_of(trust, &[&rustls::version::TLS12])?;
+    config.resumption = Resumption::disabled();
+    Ok(config)
+}
+
+fn config_of(trust: &Trust, versions: &[&'static SupportedProtocolVersion]) -> Result<ClientConfig, TrustError> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(versions)
+        .expect("the provider supports TLS 1.2 and 1.3");
+    Ok(if trust.insecure {
+        let verifier = Arc::new(AnyCertificate(provider));
+        builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()
+    } else {
+        builder.with_root_certificates(roots(trust)?).with_no_client_auth()
+    })
 }
 
 fn roots(trust: &Trust) -> Result<RootCertStore, TrustError> {

@@ -3,7 +3,8 @@
 //! In reading order: a [`Plan`] says what to send, the [`schedule`] says when, a worker thread sends it over its
 //! connections on behalf of its users, and what was seen becomes a [`Report`]; an [`slo`] judges the report, a
 //! [`scenario`] is all of that as a file, with [`events`] that hurt the fleet meanwhile; [`compare`] sets the CPU
-//! cost of several proxies side by side; [`chaos`] sets a proxy amid a failing fleet and audits what comes of it.
+//! cost of several proxies side by side; [`chaos`] sets a proxy amid a failing fleet and audits what comes of it;
+//! [`flood`] sets hostile clients beside ordinary ones.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -39,6 +40,7 @@ pub mod scenario;
 
 pub mod chaos;
 pub mod compare;
+pub mod flood;
 pub mod hold;
 pub mod relay;
 pub mod responder;

@@ -5,7 +5,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use http::HeaderValue;
@@ -52,6 +52,10 @@ pub struct Activity {
     idle_since: AtomicU64,
     /// Milliseconds since `epoch`: since when the client takes nothing of what we write, or 0 while it does.
     blocked_since: AtomicU64,
+    /// Requests that the client took back before their response began, less those that were answered since.
+    abandoned: AtomicU32,
+    /// Whatever has not been taken is not to be waited for.
+    given_up: AtomicBool,
 }
 
 /// Whose turn it is to speak.
@@ -76,6 +80,8 @@ impl Activity {
             head_since: AtomicU64::new(0),
             idle_since: AtomicU64::new(0),
             blocked_since: AtomicU64::new(0),
+            abandoned: AtomicU32::new(0),
+            given_up: AtomicBool::new(false),
         }
     }
 
@@ -105,6 +111,16 @@ impl Activity {
         since > 0 && Duration::from_millis(self.now().saturating_sub(since)) >= limit
     }
 
+    /// Nothing that was written and not taken is worth waiting for: the connection is about to be cut.
+    pub fn give_up(&self) {
+        self.given_up.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it is.
+    pub fn is_given_up(&self) -> bool {
+        self.given_up.load(Ordering::Relaxed)
+    }
+
     /// A head is complete.
     pub fn begin(&self) {
         self.head_since.store(0, Ordering::Relaxed);
@@ -121,6 +137,24 @@ impl Activity {
     pub fn end(&self, now: Instant) {
         self.exchanges.fetch_sub(1, Ordering::Relaxed);
         self.idle_since.store(self.millis(now), Ordering::Relaxed);
+    }
+
+    /// The client took a request back before its response began.
+    pub fn abandoned(&self) {
+        self.abandoned.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A response began: the client does wait for some.
+    pub fn answered(&self) {
+        let abandoned = self.abandoned.load(Ordering::Relaxed);
+        if abandoned > 0 {
+            self.abandoned.store(abandoned - 1, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the client has taken back so many requests more than it let us answer.
+    pub fn is_fickle(&self, most: u32) -> bool {
+        self.abandoned.load(Ordering::Relaxed) > most
     }
 
     /// An exchange has become a tunnel.

@@ -264,6 +264,10 @@ impl Drop for Exchange {
         if self.upgraded {
             self.downstream.activity.tunnel_ended();
         }
+        match self.status {
+            Some(_) => self.downstream.activity.answered(),
+            None => self.downstream.activity.abandoned(),
+        }
         self.downstream.activity.end(now);
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use http::{Request, StatusCode};
+use http_body_util::BodyExt;
 use tokio::net::TcpStream;
 use waypost_tests::connection::{Connection, empty};
 use waypost_tests::raw::{self, Raw};
@@ -264,6 +265,20 @@ async fn client_that_takes_nothing_of_its_response_is_let_go_of() {
     let mut raw = Raw::connect(stack.address("web")).await;
     raw.send("GET /bytes/67108864 HTTP/1.1\r\nhost: test.example\r\n\r\n").await;
     eventually!(refused(&stack, "send_timeout") == 1.0);
+    eventually!(stack.metric("waypost_requests_in_flight{") == 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stream_of_which_nothing_is_taken_is_reset_and_its_connection_goes_on() {
+    let stack = Stack::start(&with_timeouts("idle = \"400ms\"")).await;
+    let mut connection = Connection::http2(stack.address("web")).await;
+    let unread = connection.open(client::get("/bytes/67108864")).await.unwrap();
+    eventually!({
+        assert_eq!(connection.send(client::get("/")).await.unwrap().status, StatusCode::OK);
+        refused(&stack, "send_timeout") == 1.0
+    });
+    assert!(unread.into_body().collect().await.is_err(), "what was not taken is lost");
+    assert_eq!(connection.send(client::get("/")).await.unwrap().status, StatusCode::OK);
     eventually!(stack.metric("waypost_requests_in_flight{") == 0.0);
 }
 

@@ -30,6 +30,7 @@ mod reload_under_load;
 
 mod access_log;
 mod admin;
+mod floods;
 mod grpc;
 mod hostile_http2;
 mod hostile_requests;

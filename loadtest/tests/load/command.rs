@@ -44,6 +44,17 @@ async fn json_holds_the_report() {
     assert!(report["latency"]["p99_us"].as_u64().unwrap() > 0, "{report}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn flood_is_told_with_what_its_users_saw() {
+    let server = Server::start(None).await;
+    let arguments = ["flood", "--kind", "h2_ping", "--clients", "3", "--duration", "300ms", "--rate", "100"];
+    let output = loadtest(&[&arguments[..], &["--json", "-", &server.url("/who")]].concat()).await;
+    let outcome: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(outcome["kind"], "h2_ping", "{outcome}");
+    assert!(outcome["during"]["latency"]["p99_us"].as_u64().unwrap() > 0, "{outcome}");
+    assert!(outcome["flood"]["connections"].as_u64().unwrap() >= 3, "a server of HTTP/1.1 closes them: {outcome}");
+}
+
 #[test]
 fn comparison_writes_tables_and_a_picture() {
     if std::thread::available_parallelism().unwrap().get() < 2 || !is_installed("taskset") || !is_installed("nginx") {

@@ -4,15 +4,18 @@
 //! looks into a request.
 
 use std::convert::Infallible;
+use std::error::Error;
 use std::future::{Future, poll_fn};
+use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::server::conn::http2;
 use hyper::service::Service;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, sleep};
 use waypost_config::listener::{Limits, Timeouts};
@@ -20,6 +23,7 @@ use waypost_config::listener::{Limits, Timeouts};
 use super::Shared;
 use super::gate::Gate;
 use super::socket::Socket;
+use super::streams::{Parts, Streams};
 use crate::body::{Incoming, ResponseBody};
 use crate::downstream::{Downstream, Turn};
 use crate::http1::server::{self, End};
@@ -50,14 +54,14 @@ impl Handler {
 struct Answering(Arc<Handler>);
 
 impl Service<Request<hyper::body::Incoming>> for Answering {
-    type Response = Response<ResponseBody>;
+    type Response = Response<Parts>;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Infallible>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Parts>, Infallible>> + Send>>;
 
     fn call(&self, request: Request<hyper::body::Incoming>) -> Self::Future {
         let handler = Arc::clone(&self.0);
         let request = request.map(Incoming::Http2);
-        Box::pin(async move { Ok(pipeline::handle(handler.view(), &handler.downstream, request).await) })
+        Box::pin(async move { Ok(pipeline::handle(handler.view(), &handler.downstream, request).await.map(Parts::of)) })
     }
 }
 
@@ -168,6 +172,7 @@ impl Conversation {
             End::Refused(reason) => Parting::Refuse(cause_of(reason)),
             End::Lost(error) => {
                 tracing::debug!(listener = %self.gate.name, %error, "client connection broke off");
+                note_loss(&self.gate, &error);
                 Parting::Drop
             }
         }
@@ -178,7 +183,9 @@ impl Conversation {
         let Conversation { handler, gate, timeouts, limits } = self;
         let downstream = Arc::clone(&handler.downstream);
         let answering = Answering(Arc::new(handler));
-        let mut connection = pin!(http2_builder(&limits).serve_connection(TokioIo::new(socket), answering));
+        let builder = http2_builder(&limits, Streams::new(timeouts.idle.0, &gate));
+        let mut connection = pin!(builder.serve_connection(TokioIo::new(socket.with_http2()), answering));
+        let most_abandoned = limits.concurrent_streams.saturating_mul(2);
         let idle = timeouts.idle.0;
         let mut watch = pin!(sleep(idle));
         let mut busy = Some(downstream.lifecycle.busy.token());
@@ -191,12 +198,18 @@ impl Conversation {
                     // Tunnels are told to end when nobody is busy any more; this connection ends with its last one.
                     busy = None;
                 }
-                ended
+                if ended.is_pending() && downstream.activity.is_fickle(most_abandoned) {
+                    return Poll::Ready(None);
+                }
+                ended.map(Some)
             });
             tokio::select! {
                 biased;
                 // HTTP/2 says its own reason, in a GOAWAY.
-                ended = speaking => return note_end(&gate, ended),
+                ended = speaking => return match ended {
+                    Some(ended) => note_end(&gate, ended),
+                    None => gate.metrics.refused(FLOOD),
+                },
                 () = gate.closing.cancelled(), if staying => {
                     leaving = true;
                     connection.as_mut().graceful_shutdown();
@@ -216,9 +229,31 @@ impl Conversation {
     }
 }
 
+/// More HTTP/2 than anybody needs; the token in the metric.
+const FLOOD: &str = "http2_flood";
+
 fn note_end(gate: &Gate, ended: hyper::Result<()>) {
-    if let Err(error) = ended {
-        tracing::debug!(listener = %gate.name, %error, "client connection broke off");
+    let Err(error) = ended else { return };
+    tracing::debug!(listener = %gate.name, %error, "client connection broke off");
+    let Some(error) = http2_error(&error) else { return };
+    if error.is_library() && error.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM) {
+        gate.metrics.refused(FLOOD);
+    }
+    if let Some(error) = error.get_io() {
+        note_loss(gate, error);
+    }
+}
+
+fn http2_error(error: &hyper::Error) -> Option<&h2::Error> {
+    let mut causes = std::iter::successors(error.source(), |&cause| cause.source());
+    causes.find_map(|cause| cause.downcast_ref())
+}
+
+/// Behind the handshake, what is no TLS is somebody's attempt to begin another one (RFC 5746), or to break this one.
+fn note_loss(gate: &Gate, error: &io::Error) {
+    // Of all that a socket is made of, TLS alone calls data invalid.
+    if error.kind() == io::ErrorKind::InvalidData {
+        gate.metrics.refused("tls_broken");
     }
 }
 
@@ -227,6 +262,7 @@ fn is_deaf(downstream: &Downstream, gate: &Gate, timeouts: &Timeouts) -> bool {
     let deaf = downstream.activity.is_blocked_for(timeouts.idle.0);
     if deaf {
         gate.metrics.refused("send_timeout");
+        downstream.activity.give_up();
     }
     deaf
 }
@@ -303,12 +339,29 @@ async fn linger(mut socket: Socket) {
 /// How long a last word to a client may take.
 const GOODBYE: Duration = Duration::from_secs(1);
 
-fn http2_builder(limits: &Limits) -> http2::Builder<TokioExecutor> {
-    let mut builder = http2::Builder::new(TokioExecutor::new());
+/// Taken back before anybody could look at them: as the h2 crate has it, but said here, because promises hang on it.
+const PENDING_RESETS: usize = 20;
+
+/// Streams that we had to reset for what was on them, over a connection's life.
+const ERRORS: usize = 1024;
+
+/// Uploads that nobody has read yet, of all streams together.
+const WINDOW: u32 = 1024 * 1024;
+
+/// What is kept of a response for a client whose window is open and whose line is slow.
+const SEND_BUFFER: usize = 64 * 1024;
+
+fn http2_builder(limits: &Limits, streams: Streams) -> http2::Builder<Streams> {
+    let mut builder = http2::Builder::new(streams);
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.concurrent_streams)
         .max_header_list_size(u32::try_from(limits.header_bytes.0).unwrap_or(u32::MAX))
+        .max_pending_accept_reset_streams(PENDING_RESETS)
+        .max_local_error_reset_streams(ERRORS)
+        .initial_connection_window_size(WINDOW)
+        .initial_stream_window_size(WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
         // A peer that is gone without a word is found within half a minute.
         .keep_alive_interval(Duration::from_secs(20))
         .keep_alive_timeout(Duration::from_secs(10))

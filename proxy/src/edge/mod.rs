@@ -6,6 +6,8 @@
 pub mod proxy_protocol;
 mod connection;
 mod conversation;
+mod streams;
+mod chatter;
 mod door;
 mod gate;
 mod socket;

@@ -6,12 +6,15 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
+use super::chatter::Chatter;
 use crate::downstream::Downstream;
 use crate::http1::Transport;
 use crate::telemetry::metrics::ListenerMetrics;
@@ -103,11 +106,19 @@ pub(super) struct Socket {
     stream: Stream,
     downstream: Arc<Downstream>,
     metrics: Arc<ListenerMetrics>,
+    /// Over HTTP/2: what the client says beside its requests.
+    chatter: Option<Box<Chatter>>,
 }
 
 impl Socket {
     pub(super) fn new(stream: Stream, downstream: Arc<Downstream>, metrics: Arc<ListenerMetrics>) -> Socket {
-        Socket { stream, downstream, metrics }
+        Socket { stream, downstream, metrics, chatter: None }
+    }
+
+    /// HTTP/2 is spoken, from the first byte that is read from now on.
+    pub(super) fn with_http2(mut self) -> Socket {
+        self.chatter = Some(Box::new(Chatter::new(Instant::now())));
+        self
     }
 
     /// Puts bytes back in front of what is to be read. Over TLS nothing is ever put back: ALPN tells what follows.
@@ -133,6 +144,37 @@ impl Socket {
             Poll::Ready(Err(_)) => {}
             Poll::Pending => self.downstream.activity.blocked(),
         }
+    }
+
+    fn answered(&mut self, result: &Poll<io::Result<usize>>) {
+        if let (Some(chatter), Poll::Ready(Ok(length))) = (&mut self.chatter, result) {
+            chatter.answered(*length);
+        }
+    }
+
+    fn heard(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.downstream.activity.received();
+        self.metrics.bytes_received.inc_by(bytes.len() as u64);
+        if !self.chatter.as_mut().is_some_and(|chatter| chatter.heard(bytes)) {
+            return Ok(());
+        }
+        self.metrics.refused("http2_flood");
+        Err(io::Error::new(io::ErrorKind::ConnectionAborted, "a flood of frames that ask for nothing"))
+    }
+}
+
+impl Drop for Socket {
+    /// The kernel would go on for minutes to offer what a client that takes nothing was to get, and keep it as long.
+    fn drop(&mut self) {
+        if !self.downstream.activity.is_given_up() {
+            return;
+        }
+        let tcp = match &self.stream {
+            Stream::Plain(wire) => &wire.tcp,
+            Stream::Tls(stream) => &stream.get_ref().0.tcp,
+        };
+        // What fails here is closed already.
+        let _ = SockRef::from(tcp).set_linger(Some(Duration::ZERO));
     }
 }
 
@@ -177,12 +219,8 @@ impl AsyncRead for Socket {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         ready!(each!(self, stream => stream.poll_read(cx, buffer)))?;
-        let length = buffer.filled().len() - before;
-        if length > 0 {
-            self.downstream.activity.received();
-            self.metrics.bytes_received.inc_by(length as u64);
-        }
-        Poll::Ready(Ok(()))
+        let bytes = &buffer.filled()[before..];
+        Poll::Ready(if bytes.is_empty() { Ok(()) } else { self.heard(bytes) })
     }
 }
 
@@ -190,6 +228,7 @@ impl AsyncWrite for Socket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let result = each!(self, stream => stream.poll_write(cx, bytes));
         self.sent(&result);
+        self.answered(&result);
         result
     }
 
@@ -200,6 +239,7 @@ impl AsyncWrite for Socket {
     ) -> Poll<io::Result<usize>> {
         let result = each!(self, stream => stream.poll_write_vectored(cx, slices));
         self.sent(&result);
+        self.answered(&result);
         result
     }
 

@@ -96,7 +96,7 @@ families! {
     connections_open: IntGauge = "waypost_connections_open" ["listener"] "Client connections now open.";
     connections: Counter = "waypost_connections_total" ["listener"] "Client connections accepted.";
     connections_refused: Counter = "waypost_connections_refused_total" ["listener", "reason"]
-        "Client connections closed by Waypost before or amid a request head, by reason.";
+        "Client connections that Waypost refused or ended for what the client did or left undone, by reason.";
     connection_received: Counter = "waypost_connection_received_bytes_total" ["listener"]
         "Bytes read from client sockets, heads and TLS included.";
     connection_sent: Counter = "waypost_connection_sent_bytes_total" ["listener"]
@@ -306,7 +306,7 @@ impl ListenerMetrics {
         }
     }
 
-    /// A connection was closed before or amid a request head. `reason` is one of a closed list.
+    /// A connection was refused, or ended for what its client did or left undone. `reason` is one of a closed list.
     pub fn refused(&self, reason: &'static str) {
         self.refused.get(reason).inc();
     }
