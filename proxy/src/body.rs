@@ -240,7 +240,7 @@ impl UploadState {
         match Pin::new(&mut self.incoming).poll_frame(cx) {
             Poll::Pending => {
                 let error = ready!(self.idle.poll_elapsed(cx));
-                self.stage = Stage::TimedOut;
+                self.time_out();
                 Poll::Ready(Some(Err(error)))
             }
             Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(Ok(self.arrived(frame, received)))),
@@ -269,7 +269,7 @@ impl UploadState {
             Poll::Ready(moved) => moved,
             Poll::Pending => {
                 let error = ready!(self.idle.poll_elapsed(cx));
-                self.stage = Stage::TimedOut;
+                self.time_out();
                 return Poll::Ready(Err(error));
             }
         };
@@ -322,6 +322,13 @@ impl UploadState {
         } else {
             // A clone of a few bytes would keep the whole buffer that they were read into.
             self.kept.push(if data.len() < SMALL { Bytes::copy_from_slice(data) } else { data.clone() });
+        }
+    }
+
+    fn time_out(&mut self) {
+        self.stage = Stage::TimedOut;
+        if let Incoming::Http1(body) = &self.incoming {
+            body.give_up();
         }
     }
 

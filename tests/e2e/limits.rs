@@ -299,6 +299,7 @@ async fn body_that_pauses_is_timed_out_with_a_reply() {
     raw.send("POST /upload HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\nhalf").await;
     let answer = raw.head().await;
     assert_eq!((raw::status(&answer), raw::field(&answer, "x-waypost-reason")), (408, "body_timeout"));
+    assert_eq!(raw::field(&answer, "connection"), "close", "the rest is not waited for");
 }
 
 #[tokio::test(flavor = "multi_thread")]

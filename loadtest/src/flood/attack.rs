@@ -13,7 +13,7 @@ use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::{
     net::{TcpSocket, TcpStream},
     task::JoinSet,
-    time::{Instant, sleep, sleep_until, timeout_at},
+    time::{Instant, sleep_until, timeout_at},
 };
 use tokio_rustls::TlsConnector;
 
@@ -111,10 +111,9 @@ impl Attack {
 
     async fn client(self: Arc<Self>, n: usize, end: Instant) -> Tally {
         let mut tally = Tally::new();
-        // One after the other at first, and with no more haste later.
-        let share = Duration::from_secs(1) / u32::try_from(MOST_CONNECTIONS).unwrap_or(u32::MAX);
-        sleep(share.saturating_mul(u32::try_from(n).unwrap_or(u32::MAX)).min(self.duration)).await;
-        let pause = PAUSE.max(share.saturating_mul(u32::try_from(self.clients).unwrap_or(u32::MAX)));
+        let pause = PAUSE.max(Duration::from_secs_f64(self.clients as f64 / MOST_CONNECTIONS as f64));
+        // Evenly, not all at once: then and whenever they come again.
+        sleep_until(end.min(Instant::now() + pause.mul_f64(n as f64 / self.clients as f64))).await;
         while Instant::now() < end {
             let begun = Instant::now();
             let ending = timeout_at(end, self.one(n)).await.unwrap_or_default();

@@ -16,7 +16,7 @@ use http::{Request, Response};
 use hyper::server::conn::http2;
 use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep};
 use waypost_config::listener::{Limits, Timeouts};
 
@@ -108,7 +108,7 @@ impl Conversation {
         match parting {
             Parting::Drop => {}
             Parting::Close => close(socket).await,
-            Parting::Linger => linger(socket).await,
+            Parting::Linger => linger(socket, u64::MAX).await,
             Parting::Refuse(cause) => {
                 self.gate.metrics.refused(cause.token());
                 refuse(cause, socket).await;
@@ -185,7 +185,6 @@ impl Conversation {
         let answering = Answering(Arc::new(handler));
         let builder = http2_builder(&limits, Streams::new(timeouts.idle.0, &gate));
         let mut connection = pin!(builder.serve_connection(TokioIo::new(socket.with_http2()), answering));
-        let most_abandoned = limits.concurrent_streams.saturating_mul(2);
         let idle = timeouts.idle.0;
         let mut watch = pin!(sleep(idle));
         let mut busy = Some(downstream.lifecycle.busy.token());
@@ -198,7 +197,7 @@ impl Conversation {
                     // Tunnels are told to end when nobody is busy any more; this connection ends with its last one.
                     busy = None;
                 }
-                if ended.is_pending() && downstream.activity.is_fickle(most_abandoned) {
+                if ended.is_pending() && downstream.activity.is_fickle(limits.concurrent_streams) {
                     return Poll::Ready(None);
                 }
                 ended.map(Some)
@@ -314,9 +313,13 @@ async fn refuse(cause: Cause, mut socket: Socket) {
          connection: close\r\nx-waypost-reason: {reason}\r\n\r\n{body}"
     );
     if let Ok(Ok(())) = tokio::time::timeout(GOODBYE, socket.write_all(text.as_bytes())).await {
-        linger(socket).await;
+        linger(socket, REFUSED).await;
     }
 }
+
+/// What is read behind a head that was refused, so that the reply arrives: more is no mistake of an honest client, and
+/// reading it would cost more than all the rest.
+const REFUSED: u64 = 256 * 1024;
 
 /// Closes a connection in order: without its alert, the end of a TLS connection could be anybody's (RFC 9112 section 9.8).
 async fn close(mut socket: Socket) {
@@ -327,11 +330,11 @@ async fn close(mut socket: Socket) {
 
 /// Closes a connection on which bytes of the client's may be on their way: to close at once would reset it, and lose
 /// what we have said (RFC 9112 section 9.6).
-async fn linger(mut socket: Socket) {
+async fn linger(mut socket: Socket, most: u64) {
     // The client is slow at best and gone at worst; nobody waits for it.
     let _ = tokio::time::timeout(GOODBYE, async {
         socket.shutdown().await?;
-        tokio::io::copy(&mut socket, &mut tokio::io::sink()).await
+        tokio::io::copy(&mut socket.take(most), &mut tokio::io::sink()).await
     })
     .await;
 }

@@ -51,7 +51,7 @@ struct Io<S> {
     interim: &'static [u8],
     /// Whether anybody has asked for the body.
     touched: bool,
-    /// What came is no body, or its length is anybody's guess: nothing that follows can be a request.
+    /// What came is no body, its length is anybody's guess, or it takes too long: nothing that follows can be a request.
     broken: bool,
     /// The client left amid the body.
     lost: bool,
@@ -295,7 +295,9 @@ impl<S: Transport> Io<S> {
             if let Some(piece) = self.decoder.decode(self.inbox.bytes())? {
                 return Poll::Ready(Ok(piece));
             }
-            if ready!(self.inbox.poll_fill(stream, cx, self.decoder.expects()))? == 0 && !self.decoder.close() {
+            // What is thrown away needs no memory of its own to come in.
+            let expected = if self.stage == Stage::Rest { 0 } else { self.decoder.expects() };
+            if ready!(self.inbox.poll_fill(stream, cx, expected))? == 0 && !self.decoder.close() {
                 return Poll::Ready(Err(Lost::Connection(io::ErrorKind::UnexpectedEof.into())));
             }
         }
@@ -321,6 +323,7 @@ trait Source: Send + Sync + std::fmt::Debug {
     fn poll_piece(&self, request: u64, cx: &mut Context<'_>) -> Poll<Result<Piece, Lost>>;
     fn splices(&self, request: u64) -> bool;
     fn poll_splice(&self, request: u64, pipe: &mut Pipe, cx: &mut Context<'_>) -> Poll<Result<usize, Lost>>;
+    fn give_up(&self, request: u64);
     fn is_ended(&self, request: u64) -> bool;
     fn remaining(&self, request: u64) -> Option<u64>;
 }
@@ -359,6 +362,11 @@ impl<S: Transport + 'static> Source for Line<S> {
         Poll::Ready(if moved == 0 { Err(Lost::Connection(io::ErrorKind::UnexpectedEof.into())) } else { Ok(moved) })
     }
 
+    fn give_up(&self, request: u64) {
+        let mut io = self.io.lock();
+        io.broken |= io.request == request;
+    }
+
     fn is_ended(&self, request: u64) -> bool {
         let io = self.io.lock();
         io.request != request || io.decoder.is_ended()
@@ -394,6 +402,13 @@ impl Incoming {
     /// Whether the next bytes can go through a pipe.
     pub fn splices(&self) -> bool {
         self.source.as_ref().is_some_and(|source| source.splices(self.request))
+    }
+
+    /// The rest of it is not worth waiting for: the response says that the connection ends with it.
+    pub fn give_up(&self) {
+        if let Some(source) = &self.source {
+            source.give_up(self.request);
+        }
     }
 
     /// Moves some of them into `pipe`; returns how many.
