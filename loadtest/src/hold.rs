@@ -119,6 +119,8 @@ async fn dial(address: SocketAddr, source: usize) -> io::Result<TcpStream> {
 
 async fn ask(stream: &mut impl Duplex) -> io::Result<()> {
     stream.write_all(REQUEST).await?;
+    // TLS takes bytes that it has not sent yet, and this task's turn may be over in between.
+    stream.flush().await?;
     let mut answer = Vec::new();
     while !is_whole(&answer)? {
         if stream.read_buf(&mut answer).await? == 0 {
