@@ -6,8 +6,8 @@
 //! [`load()`] reads a file and gives a [`Loaded`] (the [`Config`], the text it came from and the other files it depends
 //! on), or a [`LoadError`] with every [`Problem`] of the file at once, each drawn at its place. Nothing that could be
 //! loaded is half right: names exist, ranges hold, files are there; only the content of certificates is left to the one
-//! who uses them. To follow a file, make a [`Watcher`] for it *before* loading it, give [`Loaded::files`] to
-//! [`Watcher::set_paths`] after each load, and load again on each change; while a load is refused, keep what runs.
+//! who uses them. To follow a file, make a [`Watcher`] with the text that was loaded and with [`Loaded::files`], give it
+//! both anew after each load ([`Watcher::set_files`]), and load again on each change; while a load is refused, keep what runs.
 //! The types' own documentation is the reference for users ([`reference()`]) and the JSON schema for editors
 //! ([`schema()`]).
 //!

@@ -2,7 +2,7 @@
 //!
 //! Decides the order: syntax, references (`${…}`), types, sense. serde's derives are the only description of the
 //! format; a value that serde refuses is complained about, taken out, and the rest is read again, so that one run finds
-//! all mistakes. Reads files; never writes one, never talks to the network.
+//! all mistakes (a hundred of them, if a template has made thousands). Reads files; never writes one, never talks to the network.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -118,6 +118,9 @@ fn syntax(text: &str) -> Result<DeTable<'_>, Vec<Find>> {
     Err(finds)
 }
 
+/// Nobody reads more, and each costs a reading of the whole file.
+const MOST_FINDS: usize = 100;
+
 /// Reads the tree, and whatever can't be read is found, mended and read again.
 fn read(document: &mut Document<'_>, finds: &mut Vec<Find>) -> Option<Config> {
     loop {
@@ -132,7 +135,7 @@ fn read(document: &mut Document<'_>, finds: &mut Vec<Find>) -> Option<Config> {
         if !is_echo(document, id, &fault) {
             finds.push(document.find(id, fault.complaint()));
         }
-        if !mend(document, id, &fault) {
+        if finds.len() >= MOST_FINDS || !mend(document, id, &fault) {
             return None;
         }
     }
@@ -211,6 +214,14 @@ pub(crate) mod tests {
         let path = directory.path().join("waypost.toml");
         std::fs::write(&path, include_str!("example.toml")).unwrap();
         (directory, path)
+    }
+
+    #[test]
+    fn a_mistake_in_every_route_is_told_a_hundred_times() {
+        let route = |number: usize| format!("[routes.r-{number}]\nsevrice = \"a\"");
+        let routes = (0..1_000).map(route).collect::<Vec<_>>().join("\n");
+        let problems = parse(&format!("version = 1\n{routes}"), Path::new("waypost.toml"), &environment).unwrap_err();
+        assert_eq!(problems.iter().count(), MOST_FINDS);
     }
 
     fn environment(name: &str) -> Option<String> {

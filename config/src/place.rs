@@ -3,10 +3,18 @@
 //! Owns the spelling of such paths. Never knows lines and columns; `document` does.
 
 use std::fmt;
+use std::rc::Rc;
 
-/// A way from the root of the file to one of its values.
+/// A way from the root of the file to one of its values. Cheap to clone and to prolong: every key and value of a file
+/// has one, and a file may have a hundred thousand of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Place(Vec<Step>);
+pub(crate) struct Place(Option<Rc<Way>>);
+
+#[derive(Debug, PartialEq, Eq)]
+struct Way {
+    last: Step,
+    before: Place,
+}
 
 /// One step of a [`Place`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,20 +47,24 @@ impl Place {
     }
 
     /// The steps from outside in.
-    pub(crate) fn steps(&self) -> &[Step] {
-        &self.0
+    pub(crate) fn steps(&self) -> Vec<&Step> {
+        let mut steps: Vec<&Step> = self.steps_back().collect();
+        steps.reverse();
+        steps
     }
 
     /// Whether the last steps are these keys.
     pub(crate) fn ends_with(&self, names: &[&str]) -> bool {
-        let last = self.0.iter().rev().zip(names.iter().rev());
-        self.0.len() >= names.len() && last.into_iter().all(|(step, name)| step.is_key(name))
+        let mut steps = self.steps_back();
+        names.iter().rev().all(|name| steps.next().is_some_and(|step| step.is_key(name)))
+    }
+
+    fn steps_back(&self) -> impl Iterator<Item = &Step> {
+        std::iter::successors(self.0.as_deref(), |way| way.before.0.as_deref()).map(|way| &way.last)
     }
 
     fn with(&self, step: Step) -> Place {
-        let mut steps = self.0.clone();
-        steps.push(step);
-        Place(steps)
+        Place(Some(Rc::new(Way { last: step, before: self.clone() })))
     }
 }
 
@@ -64,7 +76,7 @@ impl Step {
 
 impl fmt::Display for Place {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (position, step) in self.0.iter().enumerate() {
+        for (position, step) in self.steps().into_iter().enumerate() {
             match step {
                 Step::Index(index) => write!(formatter, "[{index}]")?,
                 Step::Key(key) => {

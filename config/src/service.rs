@@ -2,7 +2,7 @@
 //!
 //! Owns `[services.*]`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::de::Error as _;
@@ -265,6 +265,13 @@ pub struct UpstreamTls {
     pub client_cert: Option<PathBuf>,
     /// Its private key.
     pub client_key: Option<PathBuf>,
+}
+
+impl UpstreamTls {
+    /// The files that it is made of.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        [&self.ca, &self.client_cert, &self.client_key].into_iter().filter_map(Option::as_deref)
+    }
 }
 
 /// The protocol spoken to the endpoints.

@@ -331,6 +331,11 @@ impl Regex {
     pub fn get(&self) -> &regex::Regex {
         &self.0
     }
+
+    /// The expression for a whole text. It need not compile: a comment at its end swallows the anchor.
+    pub fn anchored(&self) -> Result<regex::Regex, regex::Error> {
+        regex::Regex::new(&format!("^(?:{self})$"))
+    }
 }
 
 impl PartialEq for Regex {
@@ -411,7 +416,11 @@ impl FromStr for UpstreamUrl {
 
 fn split_authority(authority: &str, default_port: u16) -> Result<(String, u16), String> {
     let (host, port) = match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((host, rest)) => (host, rest.strip_prefix(':')),
+        Some((host, "")) => (host, None),
+        Some((host, rest)) => match rest.strip_prefix(':') {
+            Some(port) => (host, Some(port)),
+            None => return Err(format!("`{rest}` is not a port; write \"[{host}]:PORT\"")),
+        },
         None => match authority.split_once(':') {
             Some((host, port)) => (host, Some(port)),
             None => (authority, None),

@@ -1,9 +1,10 @@
 //! Notices that the content of files has changed.
 //!
 //! Decides when a change is one: when the *content* differs from what was seen last, however it came about (written in
-//! place, renamed over, a symbolic link swapped as Kubernetes does, deleted and made again). A file that is gone, or
-//! can't be read at the moment, has not changed; what it says when it comes back counts. Directories are watched, for a
-//! file's own watch dies with its inode; a slow poll is the net below. Owns one thread; knows nothing of configurations.
+//! place, renamed over, a symbolic link swapped as Kubernetes does, deleted and made again). A file that is gone has
+//! changed, and has again when it is back; one that can't be read at the moment (no descriptor is left, say) has not.
+//! Directories are watched, for a file's own watch dies with its inode, and while one is away, what it was in; a slow poll
+//! is the net below. Owns one thread; knows nothing of configurations.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -36,6 +37,22 @@ pub struct Change {
     pub paths: Vec<PathBuf>,
 }
 
+/// A file to be watched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Watched {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What was read of it and is in use: any other content is a change, also one that it had before. Without it, what
+    /// was seen of the file before, or else its content when watching begins, is what it is compared with.
+    pub read: Option<String>,
+}
+
+impl From<PathBuf> for Watched {
+    fn from(path: PathBuf) -> Watched {
+        Watched { path, read: None }
+    }
+}
+
 /// How patient a [`Watcher`] is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timing {
@@ -62,36 +79,35 @@ pub enum WatchError {
 #[derive(Debug)]
 enum Message {
     Touched,
-    Paths(Vec<PathBuf>),
+    Files(Vec<Watched>),
     Stop,
 }
 
 impl Watcher {
-    /// Watches these files from now on, with the usual [`Timing`]. What differs from their content at this moment is
-    /// a change. `on_change` runs on the watcher's own thread; while it runs, nothing is missed, only delayed.
-    pub fn new(paths: Vec<PathBuf>, on_change: impl FnMut(Change) + Send + 'static) -> Result<Watcher, WatchError> {
-        Watcher::with_timing(paths, Timing::default(), on_change)
+    /// Watches these files from now on, with the usual [`Timing`]. `on_change` runs on the watcher's own thread; while it
+    /// runs, nothing is missed, only delayed.
+    pub fn new(files: Vec<Watched>, on_change: impl FnMut(Change) + Send + 'static) -> Result<Watcher, WatchError> {
+        Watcher::with_timing(files, Timing::default(), on_change)
     }
 
     /// The same with another patience.
     pub fn with_timing(
-        paths: Vec<PathBuf>,
+        files: Vec<Watched>,
         timing: Timing,
         on_change: impl FnMut(Change) + Send + 'static,
     ) -> Result<Watcher, WatchError> {
         let (messages, inbox) = channel();
         let mut watch = Watch { files: BTreeMap::new(), events: None, complete: false, messages: messages.clone() };
-        watch.set_paths(paths);
+        watch.set_files(files);
         let run = move || run(watch, &inbox, timing, on_change);
         let thread = std::thread::Builder::new().name("waypost-watch".to_owned()).spawn(run);
         Ok(Watcher { messages, thread: Some(thread.map_err(WatchError::Thread)?) })
     }
 
-    /// Watches these files instead. A file that was watched before is compared with what was seen of it before; of a
-    /// new one, what differs from its content when this takes effect is a change.
-    pub fn set_paths(&self, paths: Vec<PathBuf>) {
+    /// Watches these files instead.
+    pub fn set_files(&self, files: Vec<Watched>) {
         // The thread ends only when this is dropped, or when `on_change` panicked: then there is nobody to tell.
-        let _ = self.messages.send(Message::Paths(paths));
+        let _ = self.messages.send(Message::Files(files));
     }
 }
 
@@ -106,10 +122,15 @@ impl Drop for Watcher {
 
 fn run(mut watch: Watch, inbox: &Receiver<Message>, timing: Timing, mut on_change: impl FnMut(Change)) {
     let mut quiet = Quiet::default();
+    // What was read may be something else by now.
+    quiet.touched(timing.debounce);
     loop {
         match inbox.recv_timeout(quiet.wait(timing.poll)) {
             Ok(Message::Touched) => quiet.touched(timing.debounce),
-            Ok(Message::Paths(paths)) => watch.set_paths(paths),
+            Ok(Message::Files(files)) => {
+                watch.set_files(files);
+                quiet.touched(timing.debounce);
+            }
             Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return,
             Err(RecvTimeoutError::Timeout) => {
                 // Events first, then content: what happens between the two is told again.
@@ -162,13 +183,14 @@ struct Watch {
 type Fingerprint = u64;
 
 impl Watch {
-    fn set_paths(&mut self, paths: Vec<PathBuf>) {
+    fn set_files(&mut self, files: Vec<Watched>) {
         let mut before = std::mem::take(&mut self.files);
-        let seen = |path: PathBuf| {
-            let seen = before.remove(&path).unwrap_or_else(|| fingerprint(&path));
+        let seen = |Watched { path, read }: Watched| {
+            let read = read.map(|text| Some(fingerprint(text.as_bytes())));
+            let seen = read.or_else(|| before.remove(&path)).unwrap_or_else(|| fingerprint_of(&path).unwrap_or(None));
             (path, seen)
         };
-        self.files = paths.into_iter().map(seen).collect();
+        self.files = files.into_iter().map(seen).collect();
         self.subscribe();
     }
 
@@ -176,8 +198,8 @@ impl Watch {
     fn look(&mut self) -> Option<Change> {
         let mut paths = Vec::new();
         for (path, seen) in &mut self.files {
-            let now = fingerprint(path);
-            if now.is_some() && now != *seen {
+            let Ok(now) = fingerprint_of(path) else { continue };
+            if now != *seen {
                 *seen = now;
                 paths.push(path.clone());
             }
@@ -199,8 +221,13 @@ impl Watch {
             }
         };
         let events = notify::recommended_watcher(listen).map(|mut events| {
-            let missed = watched.iter().filter(|path| events.watch(path, RecursiveMode::NonRecursive).is_err());
-            self.complete = missed.count() == 0;
+            let mut is_watched = |path: &Path| events.watch(path, RecursiveMode::NonRecursive).is_ok();
+            let missed: Vec<_> = watched.iter().filter(|path| !is_watched(path)).collect();
+            self.complete = missed.is_empty();
+            for path in missed {
+                // Where it comes back to, if it was moved away.
+                is_watched(&directory(path));
+            }
             events
         });
         match events {
@@ -250,11 +277,19 @@ fn directory(path: &Path) -> PathBuf {
     }
 }
 
-fn fingerprint(path: &Path) -> Option<Fingerprint> {
-    let content = std::fs::read(path).ok()?;
+/// `None` when there is no such file.
+fn fingerprint_of(path: &Path) -> io::Result<Option<Fingerprint>> {
+    match std::fs::read(path) {
+        Ok(content) => Ok(Some(fingerprint(&content))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn fingerprint(content: &[u8]) -> Fingerprint {
     let mut hasher = DefaultHasher::new();
     content.hash(&mut hasher);
-    Some(hasher.finish())
+    hasher.finish()
 }
 
 #[cfg(test)]
@@ -280,7 +315,7 @@ mod tests {
         fn new(names: &[&str], timing: Timing, prepare: impl FnOnce(&Path)) -> Scene {
             let directory = tempfile::tempdir().unwrap();
             prepare(directory.path());
-            let paths = names.iter().map(|name| directory.path().join(name)).collect();
+            let paths = names.iter().map(|name| directory.path().join(name).into()).collect();
             let (send, changes) = channel();
             let watcher = Watcher::with_timing(paths, timing, move |change| send.send(change).unwrap()).unwrap();
             Scene { directory, watcher, changes }
@@ -342,15 +377,35 @@ mod tests {
     }
 
     #[test]
-    fn a_file_deleted_and_made_again_is_compared_with_what_it_said() {
+    fn a_file_that_goes_is_a_change_and_so_is_its_return() {
         let scene = Scene::new(&["a", "b"], EVENTS, two_files);
         fs::remove_file(scene.path("a")).unwrap();
+        scene.expect(&["a"]);
         scene.expect_nothing("b");
         scene.replace("a", "1");
-        scene.expect_nothing("b");
-        fs::remove_file(scene.path("a")).unwrap();
-        fs::write(scene.path("a"), "2").unwrap();
         scene.expect(&["a"]);
+    }
+
+    #[test]
+    fn a_file_that_can_t_be_read_has_not_changed() {
+        let scene = Scene::new(&["a", "b"], EVENTS, two_files);
+        // Like a lack of descriptors: there is something, and what it says can't be known.
+        fs::remove_file(scene.path("a")).unwrap();
+        fs::create_dir(scene.path("a")).unwrap();
+        scene.expect_nothing("b");
+    }
+
+    #[test]
+    fn a_directory_moved_away_and_another_put_in_its_place_is_a_change() {
+        let scene = Scene::new(&["here/a"], EVENTS, |directory| {
+            for (name, content) in [("here", "1"), ("next", "2")] {
+                fs::create_dir(directory.join(name)).unwrap();
+                fs::write(directory.join(name).join("a"), content).unwrap();
+            }
+        });
+        fs::rename(scene.path("here"), scene.path("before")).unwrap();
+        fs::rename(scene.path("next"), scene.path("here")).unwrap();
+        scene.expect(&["here/a"]);
     }
 
     #[test]
@@ -410,7 +465,7 @@ mod tests {
     #[test]
     fn other_files_take_the_place_of_the_first() {
         let scene = Scene::new(&["a"], EVENTS, two_files);
-        scene.watcher.set_paths(vec![scene.path("b")]);
+        scene.watcher.set_files(vec![scene.path("b").into()]);
         fs::write(scene.path("a"), "2").unwrap();
         // `b` is new to the watcher: write until it has looked at it once.
         let start = Instant::now();
@@ -424,6 +479,32 @@ mod tests {
             }
         };
         assert_eq!(change, Change { paths: vec![scene.path("b")] });
+    }
+
+    #[test]
+    fn what_was_read_is_what_counts_and_not_what_was_seen() {
+        let scene = Scene::new(&["a", "b"], EVENTS, two_files);
+        let read = |text: &str| {
+            let read = Some(text.to_owned());
+            scene.watcher.set_files(vec![Watched { path: scene.path("a"), read }, scene.path("b").into()]);
+        };
+        // It was something else for a moment, and that was read.
+        read("2");
+        scene.expect(&["a"]);
+        read("1");
+        scene.expect_nothing("b");
+    }
+
+    #[test]
+    fn a_directory_that_is_away_for_a_while_is_noticed_when_it_is_back() {
+        let scene = Scene::new(&["here/a"], EVENTS, |directory| {
+            fs::create_dir(directory.join("here")).unwrap();
+            fs::write(directory.join("here/a"), "1").unwrap();
+        });
+        fs::rename(scene.path("here"), scene.path("away")).unwrap();
+        scene.expect(&["here/a"]);
+        fs::rename(scene.path("away"), scene.path("here")).unwrap();
+        scene.expect(&["here/a"]);
     }
 
     #[test]

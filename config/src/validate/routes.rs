@@ -47,5 +47,12 @@ impl Checker<'_> {
                 self.path(&place.key(key), path);
             }
         }
+        if route.path_regex.as_ref().is_some_and(|regex| regex.anchored().is_err()) {
+            let complaint = Complaint::new("the expression can't be held against the whole path");
+            self.value(
+                &place.key("path_regex"),
+                complaint.hint("leave out the comment at its end, or make it shorter"),
+            );
+        }
     }
 }

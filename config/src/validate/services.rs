@@ -3,6 +3,8 @@
 //! A service needs an endpoint. That none of them takes new clients (every weight 0, every one draining) is allowed:
 //! it is how a service is taken out for a while, and requests are answered with 503.
 
+use std::collections::HashMap;
+
 use super::Checker;
 use crate::Service;
 use crate::place::Place;
@@ -98,9 +100,11 @@ impl Checker<'_> {
             let hint = "write endpoints = [{ name = \"web-1\", url = \"http://10.0.0.1:8080\" }]";
             self.value(place, none.hint(hint));
         }
+        let mut first = HashMap::new();
         for (index, endpoint) in service.endpoints.iter().enumerate() {
-            let earlier = service.endpoints[..index].iter().position(|other| other.name == endpoint.name);
-            self.endpoint_name(&place.index(index).key("name"), endpoint, earlier.map(|first| place.index(first)));
+            let known = *first.entry(&endpoint.name).or_insert(index);
+            let earlier = (known < index).then(|| place.index(known));
+            self.endpoint_name(&place.index(index).key("name"), endpoint, earlier);
             self.endpoint(&place.index(index), endpoint, service.protocol);
         }
     }
