@@ -45,7 +45,8 @@ impl RequestContext {
         let over_tls = downstream.tls.is_some();
         let time = SystemTime::now();
         RequestContext {
-            started: Instant::now(),
+            // tokio's clock, which tests pause: the budget of retries and the route's limit count from here.
+            started: tokio::time::Instant::now().into_std(),
             time,
             listener: Arc::clone(&downstream.listener),
             peer: downstream.peer,
@@ -60,8 +61,9 @@ impl RequestContext {
 
 /// The last address in `X-Forwarded-For` that is not itself a trusted proxy: all before it may be invented.
 fn client_behind(headers: &HeaderMap, peer: IpAddr, believed: &[Cidr]) -> IpAddr {
-    let fields = headers.get_all("x-forwarded-for").into_iter().filter_map(|field| field.to_str().ok());
-    let hops: Vec<&str> = fields.flat_map(|field| field.split(',')).map(str::trim).collect();
+    // Bytes: a field that is no text must not hide what a trusted proxy has added to it.
+    let fields = headers.get_all("x-forwarded-for").into_iter();
+    let hops: Vec<&[u8]> = fields.flat_map(|field| field.as_bytes().split(|byte| *byte == b',')).collect();
     let mut client = peer;
     for hop in hops.iter().rev() {
         let Some(address) = hop_address(hop) else { break };
@@ -74,7 +76,8 @@ fn client_behind(headers: &HeaderMap, peer: IpAddr, believed: &[Cidr]) -> IpAddr
 }
 
 /// An address with or without port, IPv6 with or without brackets: all are seen in the wild.
-fn hop_address(hop: &str) -> Option<IpAddr> {
+fn hop_address(hop: &[u8]) -> Option<IpAddr> {
+    let hop = str::from_utf8(hop.trim_ascii()).ok()?;
     let bare = hop.trim_start_matches('[').trim_end_matches(']').parse().ok();
     bare.or_else(|| hop.parse::<SocketAddr>().ok().map(|address| address.ip())).map(|ip: IpAddr| ip.to_canonical())
 }
@@ -118,16 +121,17 @@ fn new_request_id(time: SystemTime) -> HeaderValue {
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
+    use std::fmt::Debug;
     use std::time::Duration;
 
     use super::*;
 
     #[track_caller]
-    fn check(expected: &str, forwarded: &[&'static str]) {
+    fn check<F: AsRef<[u8]> + Debug>(expected: &str, forwarded: &[F]) {
         let believed: Vec<Cidr> = ["10.0.0.0/8", "fd00::/8"].map(|network| network.parse().unwrap()).into();
         let mut headers = HeaderMap::new();
         for field in forwarded {
-            headers.append("x-forwarded-for", HeaderValue::from_static(field));
+            headers.append("x-forwarded-for", HeaderValue::from_bytes(field.as_ref()).unwrap());
         }
         let client = client_behind(&headers, "10.0.0.1".parse().unwrap(), &believed);
         assert_eq!(client, expected.parse::<IpAddr>().unwrap(), "{forwarded:?}");
@@ -135,7 +139,7 @@ mod tests {
 
     #[test]
     fn client_is_the_last_hop_that_is_not_trusted() {
-        check("10.0.0.1", &[]);
+        check::<&str>("10.0.0.1", &[]);
         check("192.0.2.7", &["192.0.2.7"]);
         check("192.0.2.7", &["203.0.113.9, 192.0.2.7"]);
         check("192.0.2.7", &["203.0.113.9, 192.0.2.7, 10.1.1.1"]);
@@ -144,6 +148,14 @@ mod tests {
         check("192.0.2.7", &["192.0.2.7:4711, [fd00::1]:80"]);
         check("10.1.1.1", &["192.0.2.7, nonsense, 10.1.1.1"]);
         check("192.0.2.7", &["::ffff:192.0.2.7"]);
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_hide_no_hop() {
+        // What a client sent, and what the proxy in front has added to it.
+        check("192.0.2.7", &[b"\xe9, 192.0.2.7"]);
+        check("192.0.2.7", &[&b"203.0.113.9"[..], b"\xe9, 192.0.2.7"]);
+        check("10.1.1.1", &[b"203.0.113.9, \xe9, 10.1.1.1"]);
     }
 
     #[test]

@@ -5,10 +5,11 @@
 use http::{HeaderMap, header};
 
 /// The value of the first cookie of this name, over all `Cookie` fields.
-pub fn find<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    let fields = headers.get_all(header::COOKIE).into_iter().filter_map(|field| field.to_str().ok());
-    let pairs = fields.flat_map(|field| field.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    pairs.filter(|(key, _)| *key == name).map(|(_, value)| value).next()
+pub fn find<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
+    // Bytes: what another cookie in the field is written in does not matter.
+    let fields = headers.get_all(header::COOKIE).into_iter();
+    let mut pairs = fields.flat_map(|field| field.as_bytes().split(|byte| *byte == b';')).map(<[u8]>::trim_ascii);
+    pairs.find_map(|pair| pair.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
 }
 
 #[cfg(test)]
@@ -22,6 +23,14 @@ mod tests {
         headers.append(header::COOKIE, HeaderValue::from_static("a=1; b=2"));
         headers.append(header::COOKIE, HeaderValue::from_static("c=3;b=4"));
         let found = ["a", "b", "c", "d"].map(|name| find(&headers, name));
-        assert_eq!(found, [Some("1"), Some("2"), Some("3"), None]);
+        assert_eq!(found, [Some(&b"1"[..]), Some(b"2"), Some(b"3"), None]);
+    }
+
+    #[test]
+    fn another_cookie_may_be_written_in_any_bytes() {
+        let mut headers = HeaderMap::new();
+        headers.append(header::COOKIE, HeaderValue::from_bytes(b"name=caf\xc3\xa9; session=\xe9=1").unwrap());
+        assert_eq!(find(&headers, "session"), Some(&b"\xe9=1"[..]));
+        assert_eq!(find(&headers, "sess"), None);
     }
 }

@@ -223,22 +223,23 @@ impl Exchange {
         }
     }
 
-    fn log(&mut self, elapsed: Duration) {
-        let Some(Journal { log, request, attempts }) = self.journal.take() else { return };
-        let names = self.names.take().or_else(|| self.route.as_deref().map(RouteNames::of));
-        let (route, service) = names.map(|names| (names.route, names.service)).unzip();
-        log.record(Record {
+    fn log(&self, elapsed: Duration) {
+        let Some(Journal { log, request, attempts }) = &self.journal else { return };
+        let kept = self.names.as_ref().map(|names| (&*names.route, &*names.service));
+        let names = kept.or_else(|| self.route.as_ref().map(|route| (&*route.name, &*route.service.name)));
+        let (route, service) = names.unzip();
+        log.record(&Record {
             time: self.context.time,
-            listener: Arc::clone(&self.context.listener),
+            listener: &self.context.listener,
             route,
             service,
-            endpoint: attempts.last().map(|attempt| Arc::clone(&attempt.endpoint)),
+            endpoint: attempts.last().map(|attempt| &*attempt.endpoint),
             client_ip: self.context.client_ip,
             peer: self.context.peer,
-            method: self.method.clone(),
-            target: request.target,
+            method: &self.method,
+            target: request.target.as_str(),
             protocol: request.version,
-            host: std::mem::take(&mut self.context.host),
+            host: &self.context.host,
             status: self.status_code(),
             reason: self.cause.map(Cause::token),
             request_bytes: self.bytes_in(),
@@ -246,10 +247,10 @@ impl Exchange {
             duration: elapsed,
             head_after: self.head_after,
             attempts,
-            tls: self.downstream.tls_log.clone(),
-            request_id: self.context.request_id.clone(),
-            user_agent: request.user_agent,
-            referer: request.referer,
+            tls: self.downstream.tls_log.as_deref(),
+            request_id: &self.context.request_id,
+            user_agent: request.user_agent.as_ref(),
+            referer: request.referer.as_ref(),
             upgraded: self.upgraded,
         });
     }

@@ -1,8 +1,10 @@
-//! One attempt after another, each at an endpoint not yet tried, until one answers for good.
+//! One attempt after another, each at an endpoint not yet tried, until one answers for good. Only where no other is
+//! left, and a connection may have faded away, does one get the same request again.
 //!
 //! Puts choosing, sending and the retry rules of [`crate::upstream`] in a row, and keeps the exchange's books of it.
 //! Decides nothing that those have not decided.
 
+use std::future::Future;
 use std::sync::Arc;
 
 use http::{Response, request};
@@ -30,8 +32,25 @@ pub struct Failover<'a> {
     idempotent: bool,
     patience: Patience,
     tried: Vec<Arc<Endpoint>>,
+    /// Whether idle connections are trusted no more.
+    fresh: bool,
     /// When the first attempt begins: with the exchange, so that the clock need not be asked again.
     begun: Option<Instant>,
+}
+
+/// Carries one attempt to its endpoint. Tests bring a fleet of their own.
+pub trait Courier {
+    /// Ends with the head of the response.
+    fn carry(&self, endpoint: &Endpoint, parcel: &Parcel<'_>) -> impl Future<Output = Attempted> + Send;
+}
+
+/// Over connections.
+struct Connections;
+
+impl Courier for Connections {
+    fn carry(&self, endpoint: &Endpoint, parcel: &Parcel<'_>) -> impl Future<Output = Attempted> + Send {
+        attempt::send(endpoint, parcel)
+    }
 }
 
 impl<'a> Failover<'a> {
@@ -54,18 +73,28 @@ impl<'a> Failover<'a> {
             patience: Patience { response: service.config.timeouts.response.0, deadline },
             head,
             tried: Vec::new(),
+            fresh: false,
             begun: Some(begun),
         }
     }
 
     /// The response of the first endpoint that gave one worth passing on.
     pub async fn run(&mut self, exchange: &mut Exchange) -> Result<Response<Incoming>, Cause> {
+        self.run_by(&Connections, exchange).await
+    }
+
+    /// The same by another courier.
+    pub async fn run_by<C: Courier>(
+        &mut self,
+        courier: &C,
+        exchange: &mut Exchange,
+    ) -> Result<Response<Incoming>, Cause> {
         self.service.deposit(exchange.context.started);
         let mut last = None;
         for number in 1.. {
             let Some(picked) = self.service.pick(self.affinity, self.key, &self.tried) else { break };
             let endpoint = Arc::clone(&picked.endpoint);
-            let result = self.attempt(exchange, picked).await;
+            let result = self.attempt(courier, exchange, picked).await;
             let failed = failed(&result);
             if !self.another_follows(number, failed, endpoint) {
                 return result.map_err(|failure| failure.cause);
@@ -76,12 +105,13 @@ impl<'a> Failover<'a> {
         Err(last.unwrap_or_else(|| self.service.refusal()))
     }
 
-    async fn attempt(&mut self, exchange: &mut Exchange, picked: Picked) -> Attempted {
+    async fn attempt<C: Courier>(&mut self, courier: &C, exchange: &mut Exchange, picked: Picked) -> Attempted {
         let endpoint = Arc::clone(&picked.endpoint);
         exchange.attempting(picked);
         let begun = self.begun.take().unwrap_or_else(Instant::now);
-        let parcel = Parcel { head: self.head, upload: self.upload.as_ref(), patience: self.patience, begun };
-        let result = attempt::send(&endpoint, &parcel).await;
+        let Failover { head, patience, fresh, .. } = *self;
+        let parcel = Parcel { head, upload: self.upload.as_ref(), patience, begun, fresh };
+        let result = courier.carry(&endpoint, &parcel).await;
         exchange.attempted(outcome(&result), verdict(&result), begun.into_std());
         if let Err(failure) = &result {
             self.failed_at(&endpoint, failure);
@@ -104,11 +134,21 @@ impl<'a> Failover<'a> {
             return false;
         }
         self.tried.push(endpoint);
-        let follows = self.service.has_another(&self.tried) && self.service.bears_retry(failed);
+        let remains = self.service.has_another(&self.tried) || (failed.faded && self.trust_again());
+        let follows = remains && self.service.bears_retry(failed);
         if let (true, Some(on)) = (follows, failed.on) {
             self.service.live.metrics.retried(retry::token(on));
         }
         follows
+    }
+
+    /// The last endpoint may be well, and only its connection at its end: once, it is asked again over a new one.
+    fn trust_again(&mut self) -> bool {
+        let first = !std::mem::replace(&mut self.fresh, true);
+        if first {
+            self.tried.pop();
+        }
+        first
     }
 
     fn repeatable(&self) -> Repeatable {
@@ -132,16 +172,16 @@ impl<'a> Failover<'a> {
 }
 
 /// What came of one attempt.
-type Attempted = Result<Response<Incoming>, Failure>;
+pub type Attempted = Result<Response<Incoming>, Failure>;
 
 /// The result in the words of the retry rules.
 fn failed(result: &Attempted) -> Failed {
     match result {
         Ok(response) => {
             let status = retry::status_of(response.status(), response.headers());
-            Failed { on: Some(RetryOn::Status(status)), sent: true }
+            Failed { on: Some(RetryOn::Status(status)), sent: true, faded: false }
         }
-        Err(failure) => Failed { on: retry::kind_of(failure.cause), sent: failure.sent },
+        Err(failure) => Failed { on: retry::kind_of(failure.cause), sent: failure.sent, faded: failure.faded },
     }
 }
 

@@ -36,14 +36,16 @@ pub fn strip(headers: &mut HeaderMap) {
     }
 }
 
-/// Makes a client's head fit for an endpoint. The host field is there already; strangers' claims and what belonged to
-/// the client's connection are gone.
+/// Makes a client's head fit for an endpoint. Strangers' claims and what belonged to the client's connection are gone
+/// already.
 pub fn prepare(head: &mut request::Parts, context: &RequestContext, downstream: &Downstream) {
     // A proxy speaks its own version, whatever the other side speaks (RFC 9110 section 2.5).
     head.version = Version::HTTP_11;
     join_cookies(&mut head.headers);
     rebuild_forwarded(&mut head.headers, context, downstream);
     head.headers.insert(REQUEST_ID, context.request_id.clone());
+    // HTTP/1.0 has requests without one, HTTP/1.1 has none; empty says that there is no host (RFC 9112 section 3.2).
+    head.headers.entry(header::HOST).or_insert(HeaderValue::from_static(""));
 }
 
 /// Makes an endpoint's head fit for the client.
@@ -136,14 +138,15 @@ fn join_cookies(headers: &mut HeaderMap) {
     if fields.iter().nth(1).is_none() {
         return;
     }
-    let joined = fields.iter().map(HeaderValue::as_bytes).collect::<Vec<_>>().join(&b"; "[..]);
+    let cookies = fields.iter().map(HeaderValue::as_bytes).filter(|field| !field.is_empty());
+    let joined = cookies.collect::<Vec<_>>().join(&b"; "[..]);
     if let Ok(value) = HeaderValue::from_bytes(&joined) {
         headers.insert(header::COOKIE, value);
     }
 }
 
 fn rebuild_forwarded(headers: &mut HeaderMap, context: &RequestContext, downstream: &Downstream) {
-    let host = headers.get(header::HOST).cloned();
+    let host = headers.get(header::HOST).filter(|host| !host.is_empty()).cloned();
     headers.insert(REAL_IP, real_ip(context, downstream));
     append(headers, FORWARDED_FOR, downstream.peer_ip.clone());
     append(headers, header::FORWARDED, forwarded_element(context, downstream, host.as_ref()));

@@ -12,6 +12,8 @@ pub mod edge;
 pub mod http1;
 pub mod scratch;
 pub mod shard;
+pub mod shortage;
+pub mod aside;
 pub mod downstream;
 pub mod pipeline;
 pub mod context;

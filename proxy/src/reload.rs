@@ -3,6 +3,7 @@
 //! Owns what is known of the last reload. Never half applies: everything that can fail comes before the one store
 //! that publishes.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,9 +13,9 @@ use indexmap::IndexMap;
 use parking_lot::Mutex;
 use waypost_config::load::{LoadError, Loaded};
 use waypost_config::problem::Problem;
-use waypost_config::service::UpstreamTls;
 use waypost_config::{Config, Listener, Service};
 
+use crate::aside;
 use crate::drain::Phase;
 use crate::edge::{BindError, Edge, Inherited, Shared};
 use crate::snapshot::{Before, CompileError, Ground, Snapshot, compile};
@@ -29,6 +30,8 @@ pub struct Reloader {
     ground: Ground,
     edge: Arc<Edge>,
     status: Mutex<Status>,
+    /// Files that have changed since what serves was built: what a refused reload was told of is not forgotten.
+    stale: Mutex<BTreeSet<PathBuf>>,
 }
 
 /// What is known of the generation that serves and of the last one that was refused.
@@ -97,7 +100,7 @@ impl Reloader {
     /// Takes over from [`first`]: `shared` has its snapshot already, and no listener is open.
     pub fn new(path: PathBuf, text: String, shared: Shared, ground: Ground, edge: Arc<Edge>) -> Reloader {
         let status = Status { text, published: SystemTime::now(), refused: None };
-        Reloader { path, shared, ground, edge, status: Mutex::new(status) }
+        Reloader { path, shared, ground, edge, status: Mutex::new(status), stale: Mutex::default() }
     }
 
     /// The file.
@@ -108,11 +111,6 @@ impl Reloader {
     /// What is known.
     pub fn status(&self) -> Status {
         self.status.lock().clone()
-    }
-
-    /// Whether the file says something else than what serves.
-    pub fn is_behind(&self) -> bool {
-        std::fs::read_to_string(&self.path).is_ok_and(|text| text != self.status.lock().text)
     }
 
     /// Opens the first generation's listeners, with sockets inherited from another process where there are some.
@@ -129,7 +127,28 @@ impl Reloader {
     /// Reads the file again and publishes what it says, or keeps what serves. `stale` are files it points at whose
     /// content has changed. Blocks on the file system; calls must not overlap.
     pub fn reload(&self, stale: &[PathBuf]) -> Result<Report, Arc<Refusal>> {
-        let outcome = self.attempt(stale);
+        self.stale.lock().extend(stale.iter().cloned());
+        let outcome = self.attempt();
+        self.conclude(outcome)
+    }
+
+    /// Whether what was refused may be in order later although no file that is watched has changed: a port is free
+    /// again, or a file is there that was not.
+    pub fn may_mend(&self) -> bool {
+        let hopeless = |refusal: &Refusal| matches!(refusal, Refusal::Fixed(_) | Refusal::Stopping);
+        self.status.lock().refused.as_ref().is_some_and(|(_, refusal)| !hopeless(refusal))
+    }
+
+    /// Tries again what was refused. To be refused for the same reasons is no news.
+    pub fn retry(&self) -> Result<Report, Arc<Refusal>> {
+        let known = self.status.lock().refused.clone();
+        match (self.attempt(), known) {
+            (Err(refusal), Some((_, known))) if refusal.to_string() == known.to_string() => Err(known),
+            (outcome, _) => self.conclude(outcome),
+        }
+    }
+
+    fn conclude(&self, outcome: Result<Report, Refusal>) -> Result<Report, Arc<Refusal>> {
         let result = match &outcome {
             Ok(report) if report.changes.is_empty() => ReloadResult::Unchanged,
             Ok(_) => ReloadResult::Applied,
@@ -139,26 +158,28 @@ impl Reloader {
         outcome.map_err(|refusal| self.refused(refusal))
     }
 
-    fn attempt(&self, stale: &[PathBuf]) -> Result<Report, Refusal> {
+    fn attempt(&self) -> Result<Report, Refusal> {
         if matches!(self.shared.lifecycle.phase(), Phase::Draining | Phase::Stopped) {
             return Err(Refusal::Stopping);
         }
-        let loaded = waypost_config::load::load(&self.path)?;
         let previous = self.shared.snapshot.load_full();
-        let mut changes = changes(&previous.config, &loaded.config);
+        let (loaded, mut changes) = aside::run(|| {
+            let loaded = waypost_config::load::load(&self.path)?;
+            let changes = changes(&previous.config, &loaded.config);
+            Ok::<_, LoadError>((loaded, changes))
+        })?;
+        let stale: Vec<PathBuf> = self.stale.lock().iter().cloned().collect();
         let inputs = stale.iter().filter(|path| is_tls_input(&loaded.config, path));
         changes.extend(inputs.map(|path| format!("~file {}", path.display())));
         if changes.is_empty() {
-            if self.status.lock().refused.take().is_some() {
-                tracing::info!(generation = previous.generation, "config in order again, nothing has changed");
-            }
+            self.unchanged(previous.generation, loaded.text);
             return Ok(Report { generation: previous.generation, changes, files: loaded.files });
         }
         fixed(&previous.config, &loaded.config)?;
-        let snapshot = compile(loaded.config, Before { snapshot: Some(&previous), stale }, &self.ground)?;
+        let snapshot = compile(loaded.config, Before { snapshot: Some(&previous), stale: &stale }, &self.ground)?;
         let prepared = self.edge.prepare(&snapshot, &mut |_| None)?;
         let generation = snapshot.generation;
-        snapshot.settle(Instant::now());
+        aside::run(|| snapshot.settle(Instant::now()));
         self.edge.retire(&previous, &snapshot);
         self.shared.snapshot.store(Arc::new(snapshot));
         self.edge.apply(prepared);
@@ -168,8 +189,19 @@ impl Reloader {
         Ok(Report { generation, changes, files: loaded.files })
     }
 
+    /// The file may be written otherwise and say the same.
+    fn unchanged(&self, generation: u64, text: String) {
+        let mut status = self.status.lock();
+        status.text = text;
+        if status.refused.take().is_some() {
+            tracing::info!(generation, "config in order again, nothing has changed");
+        }
+        self.stale.lock().clear();
+    }
+
     fn published(&self, generation: u64, text: String, changes: &[String]) {
         self.shared.metrics.config_generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
+        self.stale.lock().clear();
         *self.status.lock() = Status { text, published: SystemTime::now(), refused: None };
         tracing::info!(generation, changes = changes.join(", "), "config published");
     }
@@ -189,9 +221,7 @@ impl Reloader {
 fn is_tls_input(config: &Config, path: &Path) -> bool {
     let client_auth = |listener: &Listener| listener.tls.as_ref().and_then(|tls| tls.client_auth.clone());
     let authorities = config.listeners.values().filter_map(client_auth).any(|auth| auth.ca == path);
-    let is = |file: &Option<PathBuf>| file.as_deref() == Some(path);
-    let of = |tls: &UpstreamTls| is(&tls.ca) || is(&tls.client_cert) || is(&tls.client_key);
-    authorities || config.services.values().any(|service| of(&service.tls))
+    authorities || config.services.values().any(|service| service.tls.files().any(|file| file == path))
 }
 
 /// What is made once per process.

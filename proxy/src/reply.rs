@@ -25,7 +25,7 @@ pub enum Cause {
     UpstreamReset,
     /// The endpoint answered with something that is not HTTP, or not what it may be.
     UpstreamInvalid,
-    /// The service has `max_in_flight` requests in flight.
+    /// The service has `max_in_flight` requests in flight, or Waypost itself has no descriptor left.
     Overloaded,
     /// The request cannot be read in one way only.
     BadRequest,

@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::{self, Auth};
 use crate::drain::{Lifecycle, Phase, Tunnels};
 use crate::edge::{BindError, Edge, Shared};
-use crate::handover::{self, Inherited, Offer};
+use crate::handover::{self, Draft, Inherited, Offer};
 use crate::reload::{self, Refusal, Reloader, Report};
 use crate::telemetry::logging::Logging;
 use crate::telemetry::metrics::Metrics;
@@ -110,13 +110,7 @@ impl Waypost {
     pub async fn start(options: Options) -> Result<Waypost, StartError> {
         let Options { config, mut inherited, logging } = options;
         match Waypost::begin(&config, inherited.as_mut(), logging).await {
-            Ok(waypost) => {
-                if let Some(inherited) = inherited {
-                    inherited.ready().await?;
-                }
-                waypost.offer_sockets()?;
-                Ok(waypost)
-            }
+            Ok((waypost, draft)) => waypost.take_over(inherited, draft).await,
             Err(error) => {
                 if let Some(inherited) = inherited {
                     // If this does not arrive, the end of the connection says the same.
@@ -127,11 +121,24 @@ impl Waypost {
         }
     }
 
+    /// Tells the process before, if there is one, that this one serves, and offers the sockets in its place.
+    async fn take_over(self, inherited: Option<Inherited>, draft: Option<Draft>) -> Result<Waypost, StartError> {
+        if let Some(inherited) = inherited
+            && let Err(error) = inherited.ready().await
+        {
+            // The old one goes on; whoever has come in here meanwhile is served to the end.
+            self.shutdown().await;
+            return Err(error.into());
+        }
+        self.offer_sockets(draft);
+        Ok(self)
+    }
+
     async fn begin(
         config: &Path,
         mut inherited: Option<&mut Inherited>,
         logging: Option<Logging>,
-    ) -> Result<Waypost, StartError> {
+    ) -> Result<(Waypost, Option<Draft>), StartError> {
         let metrics = Metrics::new();
         let (ground, snapshot, loaded) = reload::first(config, &metrics)?;
         warn_of_lost_pins(&loaded.config);
@@ -159,12 +166,15 @@ impl Waypost {
             // Meanwhile the old process serves, who knows its endpoints.
             process.monitors.know_all(&process.shared.snapshot).await;
         }
+        let admin = process.admin_door()?;
+        let draft = process.draft_offer()?;
+        // The last that can fail: from here on there are clients.
         open(&process.reloader, inherited)?;
         process.shared.lifecycle.enter(Phase::Running);
         let waypost = Waypost { process, tasks: Mutex::default() };
         waypost.spawn(inbox, loaded.files);
-        waypost.serve_admin(Auth::new(settings.and_then(|settings| settings.token)))?;
-        Ok(waypost)
+        waypost.serve_admin(admin, Auth::new(settings.and_then(|settings| settings.token)));
+        Ok((waypost, draft))
     }
 
     fn spawn(&self, inbox: mpsc::UnboundedReceiver<Order>, files: Vec<PathBuf>) {
@@ -173,27 +183,25 @@ impl Waypost {
         running.spawn(tasks::sweep(Arc::clone(&self.process)));
     }
 
-    fn serve_admin(&self, auth: Auth) -> Result<(), StartError> {
-        let Some(admin) = &self.process.admin else { return Ok(()) };
-        let socket = admin.socket.try_clone().and_then(TcpListener::from_std);
-        let socket = socket.map_err(|error| StartError::Admin(admin.wanted, error))?;
+    fn serve_admin(&self, door: Option<TcpListener>, auth: Auth) {
+        let Some(door) = door else { return };
         let router = admin::router(Arc::clone(&self.process) as _, auth);
         let process = Arc::clone(&self.process);
         self.tasks.lock().spawn(async move {
-            if let Err(error) = admin::serve(socket, router, process.no_longer_asked()).await {
+            if let Err(error) = admin::serve(door, router, process.no_longer_asked()).await {
                 tracing::error!(%error, "admin has failed");
             }
         });
-        Ok(())
     }
 
     /// Lets a new process ask for the listening sockets.
-    fn offer_sockets(&self) -> Result<(), StartError> {
-        let config = &self.process.shared.snapshot.load().config;
-        let Some(path) = config.server.upgrade_socket.clone() else { return Ok(()) };
-        let offer = Offer::listen(&path).map_err(|error| StartError::UpgradeSocket(path, error))?;
-        self.tasks.lock().spawn(tasks::hand_over(Arc::clone(&self.process), offer));
-        Ok(())
+    fn offer_sockets(&self, draft: Option<Draft>) {
+        match draft.map(Draft::place).transpose() {
+            Ok(None) => {}
+            Ok(Some(offer)) => drop(self.tasks.lock().spawn(tasks::hand_over(Arc::clone(&self.process), offer))),
+            // No reason to end: there may be nobody else who serves.
+            Err(error) => tracing::error!(%error, "sockets are not offered, the next upgrade needs a restart"),
+        }
     }
 
     /// Where a listener is open.
@@ -284,6 +292,20 @@ impl Process {
             () = self.shared.lifecycle.reached(Phase::Stopped) => {}
             () = self.superseded.cancelled() => {}
         }
+    }
+
+    /// The admin socket, ready to be served.
+    fn admin_door(&self) -> Result<Option<TcpListener>, StartError> {
+        let Some(admin) = &self.admin else { return Ok(None) };
+        let door = admin.socket.try_clone().and_then(TcpListener::from_std);
+        door.map(Some).map_err(|error| StartError::Admin(admin.wanted, error))
+    }
+
+    /// The socket at which a new process is to ask, if the config has one.
+    fn draft_offer(&self) -> Result<Option<Draft>, StartError> {
+        let config = &self.shared.snapshot.load().config;
+        let Some(path) = config.server.upgrade_socket.as_deref() else { return Ok(None) };
+        Offer::draft(path).map(Some).map_err(|error| StartError::UpgradeSocket(path.to_owned(), error))
     }
 
     /// Everything that a new process may take over, by key.

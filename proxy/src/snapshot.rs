@@ -88,13 +88,18 @@ impl Snapshot {
                 endpoint.live.health.reconfigure(service.config.health_check.as_ref(), now);
                 endpoint.show();
             }
-            service.refresh();
+            service.rebuild();
         }
     }
 
     /// Every certificate store, with its listener's name.
     pub fn certificate_stores(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<CertificateStore>)> {
         self.listeners.iter().filter_map(|(name, view)| view.tls.as_ref().map(|tls| (name, &tls.store)))
+    }
+
+    /// Whether a request still reads it, or what it was to a listener. Asked by the last owner beside them.
+    pub fn is_read(self: &Arc<Snapshot>) -> bool {
+        Arc::strong_count(self) > 1 || self.listeners.values().any(|view| Arc::strong_count(view) > 1)
     }
 
     /// Every endpoint of every service.

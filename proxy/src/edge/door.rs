@@ -1,7 +1,8 @@
 //! A listening socket as one worker accepts from it.
 //!
 //! Owns the order of the system calls: `accept` makes a socket before it finds that nobody is waiting, so whether a
-//! second one is worth it is asked by the cheaper `poll`. Decides nothing about who is let in.
+//! second one is worth it is asked by the cheaper `poll`. Knows when descriptors run out. Decides nothing about who is
+//! let in.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -12,19 +13,25 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::TcpStream;
 
+use crate::shortage::{self, Reserve};
+
 /// A listening socket.
 #[derive(Debug)]
 pub(super) struct Door {
     socket: AsyncFd<TcpListener>,
     /// Whether somebody came in since the socket was last found ready: then nobody need be waiting.
     opened: bool,
+    reserve: Reserve,
+    /// Whether the last one who came in took of the reserve, or found no descriptor at all.
+    crowded: bool,
 }
 
 impl Door {
     /// Of a socket that does not block.
     #[expect(deprecated, reason = "its successor is unsafe for what does not own its descriptor; a TcpListener does")]
     pub(super) fn new(socket: TcpListener) -> io::Result<Door> {
-        Ok(Door { socket: AsyncFd::with_interest(socket, Interest::READABLE)?, opened: false })
+        let socket = AsyncFd::with_interest(socket, Interest::READABLE)?;
+        Ok(Door { socket, opened: false, reserve: Reserve::of_process(), crowded: false })
     }
 
     /// Waits for a connection.
@@ -40,9 +47,23 @@ impl Door {
             });
             self.opened = taken.is_ok();
             if let Ok(accepted) = taken {
+                self.crowded = match &accepted {
+                    Ok((stream, _)) => self.reserve.holds(stream),
+                    Err(error) => shortage::is_ours(error),
+                };
                 return accepted;
             }
         }
+    }
+
+    /// Whether nobody else should come in until there [is room](Door::has_room).
+    pub(super) fn is_crowded(&self) -> bool {
+        self.crowded
+    }
+
+    /// Whether the next one would leave the reserve untouched.
+    pub(super) fn has_room(&self) -> bool {
+        !self.reserve.is_reached(self.socket.get_ref())
     }
 
     /// Whoever is waiting, and nobody who comes later.

@@ -4,9 +4,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use http::HeaderValue;
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::snapshot::{ListenerView, Snapshot};
@@ -24,7 +26,16 @@ pub(super) struct Gate {
     inside: AtomicUsize,
     /// What the listener was when it went: connections that are still inside may bring a last request.
     retired: ArcSwapOption<ListenerView>,
+    /// When the log last said that connections wait.
+    pause_told: Mutex<Option<Instant>>,
 }
+
+/// At the limit a pause follows another, many times a second.
+const TOLD_APART: Duration = Duration::from_secs(10);
+
+/// A worker lets new connections wait.
+#[derive(Debug)]
+pub(super) struct Paused<'a>(&'a Gate);
 
 /// One connection inside.
 #[derive(Debug)]
@@ -39,6 +50,7 @@ impl Gate {
             closing: CancellationToken::new(),
             inside: AtomicUsize::new(0),
             retired: ArcSwapOption::empty(),
+            pause_told: Mutex::default(),
         }
     }
 
@@ -56,6 +68,17 @@ impl Gate {
         self.closing.cancel();
     }
 
+    /// A worker accepts nobody until this is dropped, because few descriptors are left.
+    pub(super) fn pause(&self) -> Paused<'_> {
+        self.metrics.accept_paused.inc();
+        let mut told = self.pause_told.lock();
+        if told.is_none_or(|told| told.elapsed() > TOLD_APART) {
+            *told = Some(Instant::now());
+            tracing::error!(listener = %self.name, "few descriptors are left, new connections wait");
+        }
+        Paused(self)
+    }
+
     /// Lets one more in, unless `max` are inside.
     pub(super) fn enter(self: &Arc<Gate>, max: usize) -> Option<Inside> {
         // Relaxed: a count for a limit; it guards no memory.
@@ -63,6 +86,12 @@ impl Gate {
         self.metrics.connections_open.inc();
         let inside = Inside(Arc::clone(self));
         if before < max { Some(inside) } else { None }
+    }
+}
+
+impl Drop for Paused<'_> {
+    fn drop(&mut self) {
+        self.0.metrics.accept_paused.dec();
     }
 }
 

@@ -64,7 +64,7 @@ impl<F: Future<Output: Send> + Send + 'static> Executor<F> for Streams {
 /// Runs a stream to its end; `None` if its client has taken nothing for too long. Dropping it resets it.
 async fn attend<F: Future>(stream: F, limit: Duration) -> Option<F::Output> {
     let mut stream = pin!(stream);
-    let mut patience = Patience { limit, parts: 0, since: Instant::now(), clock: None };
+    let mut patience = Patience { limit, last: None, clock: None };
     poll_fn(|cx| match stream.as_mut().poll(cx) {
         Poll::Ready(output) => Poll::Ready(Some(output)),
         Poll::Pending => patience.poll_over(cx).map(|()| None),
@@ -75,8 +75,8 @@ async fn attend<F: Future>(stream: F, limit: Duration) -> Option<F::Output> {
 /// How long the last part has been waiting. Costs a clock only when a client makes us wait.
 struct Patience {
     limit: Duration,
-    parts: u64,
-    since: Instant,
+    /// The last part, and when the client is to have taken it.
+    last: Option<(u64, Instant)>,
     clock: Option<Pin<Box<Sleep>>>,
 }
 
@@ -86,10 +86,11 @@ impl Patience {
         if given.taken {
             return Poll::Pending;
         }
-        if given.parts != self.parts {
-            (self.parts, self.since) = (given.parts, Instant::now());
-        }
-        let due = self.since + self.limit;
+        let due = match self.last {
+            Some((part, due)) if part == given.parts => due,
+            _ => Instant::now() + self.limit,
+        };
+        self.last = Some((given.parts, due));
         let clock = self.clock.get_or_insert_with(|| Box::pin(sleep_until(due)));
         loop {
             ready!(clock.as_mut().poll(cx));

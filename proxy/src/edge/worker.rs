@@ -7,7 +7,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -15,7 +14,7 @@ use tokio::sync::mpsc;
 use super::door::Door;
 use super::gate::Gate;
 use super::{Shared, connection};
-use crate::shard;
+use crate::{shard, shortage};
 
 /// A thread with its runtime.
 #[derive(Debug)]
@@ -29,9 +28,6 @@ struct Opened {
     socket: std::net::TcpListener,
     gate: Arc<Gate>,
 }
-
-/// How long to leave the sockets alone when no descriptors are left: each attempt would fail again at once.
-const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
 
 impl Worker {
     pub(super) fn start(index: usize, shared: Shared) -> io::Result<Worker> {
@@ -76,7 +72,7 @@ async fn accept(mut door: Door, gate: Arc<Gate>, shared: Shared) {
     let _accepting = shared.lifecycle.connections.token();
     loop {
         tokio::select! {
-            accepted = door.accept() => admit(accepted, &gate, &shared).await,
+            accepted = admittance(&mut door, &gate) => admit(accepted, &gate, &shared).await,
             () = gate.closing.cancelled() => break,
         }
     }
@@ -86,6 +82,18 @@ async fn accept(mut door: Door, gate: Arc<Gate>, shared: Shared) {
     }
 }
 
+/// The next connection, once there are descriptors for it and for what it will ask for. Until then it waits where the
+/// kernel keeps it.
+async fn admittance(door: &mut Door, gate: &Gate) -> io::Result<(TcpStream, SocketAddr)> {
+    if door.is_crowded() {
+        let _paused = gate.pause();
+        while !door.has_room() {
+            tokio::time::sleep(shortage::PAUSE).await;
+        }
+    }
+    door.accept().await
+}
+
 async fn admit(accepted: io::Result<(TcpStream, SocketAddr)>, gate: &Arc<Gate>, shared: &Shared) {
     match accepted {
         Ok((stream, peer)) => {
@@ -93,11 +101,12 @@ async fn admit(accepted: io::Result<(TcpStream, SocketAddr)>, gate: &Arc<Gate>, 
             // Counted from now on, not from when the task is first run.
             tokio::spawn(shared.lifecycle.connections.track_future(served));
         }
-        Err(error) if is_of_one_connection(&error) => {}
+        // Nothing is lost: the one has gone, and the other waits, of which the pause that follows tells.
+        Err(error) if is_of_one_connection(&error) || shortage::is_ours(&error) => {}
         Err(error) => {
             gate.metrics.refused("accept");
             tracing::error!(listener = %gate.name, %error, "cannot accept");
-            tokio::time::sleep(EXHAUSTED_PAUSE).await;
+            tokio::time::sleep(shortage::PAUSE).await;
         }
     }
 }
@@ -106,4 +115,40 @@ async fn admit(accepted: io::Result<(TcpStream, SocketAddr)>, gate: &Arc<Gate>, 
 fn is_of_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+
+    use arc_swap::ArcSwap;
+
+    use super::*;
+    use crate::drain::Lifecycle;
+    use crate::reload;
+    use crate::telemetry::metrics::Metrics;
+
+    const CONFIG: &str = "version = 1\nlisteners.web.address = \"127.0.0.1:0\"\nroutes.all.service = \"web\"\n\
+                          services.web.endpoints = [{ name = \"web-1\", url = \"http://127.0.0.1:9\" }]\n";
+
+    fn shared() -> Shared {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("waypost.toml");
+        std::fs::write(&file, CONFIG).unwrap();
+        let metrics = Metrics::new();
+        let (_, snapshot, _) = reload::first(&file, &metrics).unwrap();
+        Shared { snapshot: Arc::new(ArcSwap::from_pointee(snapshot)), metrics, lifecycle: Lifecycle::new() }
+    }
+
+    #[tokio::test]
+    async fn whoever_has_knocked_before_the_door_was_closed_is_let_in() {
+        let (shared, socket) = (shared(), TcpListener::bind("127.0.0.1:0").unwrap());
+        socket.set_nonblocking(true).unwrap();
+        let address = socket.local_addr().unwrap();
+        let outside: Vec<_> = (0..50).map(|_| TcpStream::connect(address).unwrap()).collect();
+        let gate = Arc::new(Gate::new("web".into(), shared.metrics.listener("web"), address.port()));
+        gate.close();
+        accept(Door::new(socket).unwrap(), gate, shared.clone()).await;
+        assert_eq!(shared.lifecycle.connections.len(), outside.len());
+    }
 }

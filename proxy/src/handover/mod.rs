@@ -25,7 +25,7 @@ use std::io;
 use std::time::Duration;
 
 pub use self::inherited::{Inherited, take};
-pub use self::offer::{Offer, Outcome, Request};
+pub use self::offer::{Draft, Offer, Outcome, Request};
 
 /// One message each way between two local processes: more means that the other side hangs.
 const STEP: Duration = Duration::from_secs(5);

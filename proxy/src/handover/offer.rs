@@ -22,6 +22,19 @@ pub struct Offer {
     file: FileId,
 }
 
+/// An offer that nobody can find yet: what can fail about it is behind us, and whoever offers at its path is not
+/// disturbed. Its file goes when this is dropped.
+#[derive(Debug)]
+pub struct Draft {
+    socket: net::UnixListener,
+    file: DraftFile,
+    path: PathBuf,
+}
+
+/// A file that is gone by another name when all goes well.
+#[derive(Debug)]
+struct DraftFile(PathBuf);
+
 /// A new process that asks.
 #[derive(Debug)]
 pub struct Request {
@@ -42,18 +55,17 @@ pub enum Outcome {
 type FileId = (u64, u64);
 
 impl Offer {
-    /// Listens at `path`, in place of whatever socket is there: a dead process's, or a predecessor's that drains.
-    ///
-    /// The file has mode 0600 before anybody can connect, and takes its place in one step. Anything but a socket at
-    /// `path` is left alone and is an error. Must be called within a tokio runtime.
-    pub fn listen(path: &Path) -> io::Result<Offer> {
+    /// Gets ready to listen at `path`. Anything but a socket at `path` is left alone and is an error.
+    pub fn draft(path: &Path) -> io::Result<Draft> {
         refuse_other_files(path)?;
-        let draft = draft_of(path);
-        remove_if_there(&draft)?;
-        let socket = bound(&draft)?;
-        let placed = file_id(&draft).and_then(|file| fs::rename(&draft, path).map(|()| file));
-        let file = placed.inspect_err(|_| drop(fs::remove_file(&draft)))?;
-        Ok(Offer { listener: UnixListener::from_std(socket)?, path: path.to_owned(), file })
+        let file = DraftFile(draft_of(path));
+        remove_if_there(&file.0)?;
+        Ok(Draft { socket: bound(&file.0)?, file, path: path.to_owned() })
+    }
+
+    /// Listens at `path`: [`Offer::draft`] and [`Draft::place`] in one.
+    pub fn listen(path: &Path) -> io::Result<Offer> {
+        Offer::draft(path)?.place()
     }
 
     /// The next new process that may have the sockets and speaks our version; others are turned away here.
@@ -67,6 +79,26 @@ impl Offer {
                 Err(error) => tracing::warn!(%error, "socket hand-over refused"),
             }
         }
+    }
+}
+
+impl Draft {
+    /// Listens, in place of whatever socket is at the path: a dead process's, or a predecessor's that drains.
+    ///
+    /// The file has mode 0600 before anybody can connect, and takes its place in one step. Must be called within a
+    /// tokio runtime.
+    pub fn place(self) -> io::Result<Offer> {
+        let Draft { socket, file: draft, path } = self;
+        let file = file_id(&draft.0)?;
+        fs::rename(&draft.0, &path)?;
+        Ok(Offer { listener: UnixListener::from_std(socket)?, path, file })
+    }
+}
+
+impl Drop for DraftFile {
+    fn drop(&mut self) {
+        // Once it has its place there is none; and one that is left behind harms nobody.
+        drop(fs::remove_file(&self.0));
     }
 }
 
@@ -122,7 +154,8 @@ impl Request {
             Message::Hello { version, .. } => format!("it speaks version {version}, we speak {VERSION}"),
             _ => "it did not say hello".to_owned(),
         };
-        wire.write(&Message::Refused { reason: reason.clone() }).await?;
+        // It may have gone already; why it was refused is for our log in any case.
+        drop(wire.write(&Message::Refused { reason: reason.clone() }).await);
         Err(io::Error::other(reason))
     }
 }

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::PathBuf;
 
 use tempfile::TempDir;
@@ -209,6 +209,19 @@ async fn socket_file_is_private_replaces_a_stale_one_and_goes_with_its_offer() {
     assert!(path.exists(), "the successor's file stays");
     drop(new);
     assert_eq!(folder.path().read_dir().unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn draft_disturbs_nobody_and_leaves_nothing() {
+    let (folder, path) = folder();
+    let _running = Offer::listen(&path).unwrap();
+    let inode = path.metadata().unwrap().ino();
+    drop(Offer::draft(&path).unwrap());
+    assert_eq!(path.metadata().unwrap().ino(), inode);
+    assert_eq!(folder.path().read_dir().unwrap().count(), 1);
+    let _successor = Offer::draft(&path).unwrap().place().unwrap();
+    assert_ne!(path.metadata().unwrap().ino(), inode);
+    assert_eq!(folder.path().read_dir().unwrap().count(), 1);
 }
 
 #[tokio::test]

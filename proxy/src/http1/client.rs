@@ -142,6 +142,11 @@ where
         self.sending == Sending::Nothing
     }
 
+    /// Whether not a byte of an answer has come.
+    pub fn is_unanswered(&self) -> bool {
+        self.inbox.is_empty() && self.interim == 0
+    }
+
     /// Whether another request may follow.
     pub fn is_reusable(&self) -> bool {
         self.persistent && self.sending == Sending::Done && self.decoder.is_ended() && self.inbox.is_empty()
@@ -247,7 +252,7 @@ where
     fn fill_outbox(&mut self, cx: &mut Context<'_>) -> Result<bool, Broken> {
         while let Some(body) = &mut self.body
             && !self.outbox.is_full()
-            && (self.splicing.is_over() || !body.splices())
+            && !self.splicing.is_next(body.splices())
         {
             match Pin::new(&mut *body).poll_frame(cx) {
                 Poll::Pending => return Ok(true),

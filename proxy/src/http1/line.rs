@@ -78,6 +78,9 @@ pub struct Announced {
     pub expects_continue: bool,
 }
 
+/// How HTTP/2's preface begins (RFC 9113 section 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0";
+
 /// RFC 9110 section 15.2.1.
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
@@ -144,14 +147,17 @@ impl<S: Transport + 'static> Line<S> {
 
     /// Waits for a request.
     pub fn poll_head(&self, cx: &mut Context<'_>, limits: Limits) -> Poll<Result<request::Parts, NoHead>> {
-        let Io { stream, inbox, .. } = &mut *self.io.lock();
+        let Io { stream, inbox, request, .. } = &mut *self.io.lock();
         let Some(stream) = stream else { return Poll::Ready(Err(NoHead::Closed)) };
-        inbox.poll_head(stream, cx, |bytes| head::request(bytes, limits))
+        // The version is found wrong before it is whole: then it would not be known that it is HTTP/2's.
+        let first = *request == 0;
+        let may_be_http2 = |bytes: &[u8]| first && bytes.len() < PREFACE.len() && PREFACE.starts_with(bytes);
+        let parse = |bytes: &[u8]| if may_be_http2(bytes) { Ok(None) } else { head::request(bytes, limits) };
+        inbox.poll_head(stream, cx, parse)
     }
 
     /// Whether the client's first words are HTTP/2's (RFC 9113 section 3.4).
     pub fn begins_http2(&self) -> bool {
-        const PREFACE: &[u8] = b"PRI * HTTP/2.0";
         let mut io = self.io.lock();
         io.request == 0 && io.inbox.bytes().starts_with(PREFACE)
     }
@@ -447,5 +453,34 @@ impl Body for Incoming {
 impl std::fmt::Debug for Upgraded {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Upgraded").field("read", &self.read.len()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::task::Waker;
+
+    use tokio::io::{AsyncWriteExt, duplex};
+
+    use super::*;
+
+    const LIMITS: Limits = Limits { bytes: 256, fields: 4 };
+
+    #[tokio::test]
+    async fn the_preface_of_http2_is_known_whatever_parts_it_comes_in() {
+        let preface = [PREFACE, b"\r\n\r\nSM\r\n\r\n"].concat();
+        for cut in 1..preface.len() {
+            let (mut client, server) = duplex(64);
+            let line = Line::new(server);
+            client.write_all(&preface[..cut]).await.unwrap();
+            let first = line.poll_head(&mut Context::from_waker(Waker::noop()), LIMITS);
+            client.write_all(&preface[cut..]).await.unwrap();
+            let head = match first {
+                Poll::Ready(head) => head,
+                Poll::Pending => poll_fn(|cx| line.poll_head(cx, LIMITS)).await,
+            };
+            assert!(matches!(head, Err(NoHead::Malformed(_))) && line.begins_http2(), "in two at {cut}: {head:?}");
+        }
     }
 }

@@ -123,7 +123,7 @@ impl<B: Spliced<Data = Bytes> + Unpin> Responding<B> {
     }
 
     fn is_spliced(&self) -> bool {
-        !self.splicing.is_over() && self.body.splices()
+        self.splicing.is_next(self.body.splices())
     }
 
     fn fill(&mut self, cx: &mut Context<'_>) -> io::Result<Filled> {

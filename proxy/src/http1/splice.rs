@@ -61,9 +61,14 @@ impl Splicing {
         if let Splicing::Through(pipe) = self { Some(pipe) } else { None }
     }
 
-    /// Whether it is settled that nothing can be spliced.
-    pub fn is_over(&self) -> bool {
-        matches!(self, Splicing::Never)
+    /// Whether nothing may go out past the pipe: it still holds bytes that come before all others, or the body goes
+    /// `on` through it.
+    pub fn is_next(&self, on: bool) -> bool {
+        match self {
+            Splicing::May => on,
+            Splicing::Through(pipe) => on || pipe.held() > 0,
+            Splicing::Never => false,
+        }
     }
 }
 

@@ -89,7 +89,7 @@ fn prefix_form(path: &str) -> Result<String, RouteProblem> {
 }
 
 fn anchored(regex: &waypost_config::value::Regex) -> Result<regex::Regex, RouteProblem> {
-    Ok(regex::Regex::new(&format!("^(?:{regex})$")).map_err(Box::new)?)
+    Ok(regex.anchored().map_err(Box::new)?)
 }
 
 /// One thing that must be so.

@@ -31,9 +31,12 @@ impl Certificates {
 }
 
 /// Swaps renewed pairs, each by itself. Blocks on the file system.
-pub(super) fn refresh(snapshot: &Snapshot) {
+pub(super) fn refresh(snapshot: &Snapshot, metrics: &Metrics) {
     for (listener, store) in snapshot.certificate_stores() {
-        for outcome in store.refresh() {
+        let outcomes = store.refresh();
+        let kept = outcomes.iter().filter(|outcome| matches!(outcome.change, PairChange::Kept(_))).count();
+        metrics.listener(listener).certificates_kept.set(i64::try_from(kept).unwrap_or(i64::MAX));
+        for outcome in outcomes {
             let cert = outcome.cert.display();
             match outcome.change {
                 PairChange::Unchanged => {}

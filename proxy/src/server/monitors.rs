@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use waypost_config::service::HealthCheck;
 
 use crate::snapshot::Snapshot;
@@ -51,19 +51,26 @@ impl Monitors {
         let snapshot = published.load_full();
         let mut running = self.running.lock();
         let mut before = std::mem::take(&mut *running);
+        let mut new = Vec::new();
         for (service, endpoint) in snapshot.endpoints() {
             let Some(check) = &service.config.health_check else { continue };
             let key = (Arc::clone(&service.name), Arc::clone(&endpoint.name));
-            let kept = before.remove(&key).filter(|monitor| monitor.fits(endpoint, check));
-            running.insert(key, kept.unwrap_or_else(|| self.start(service, endpoint, check, published)));
+            match before.remove(&key).filter(|monitor| monitor.fits(endpoint, check)) {
+                Some(kept) => drop(running.insert(key, kept)),
+                None => new.push((key, service, endpoint, check)),
+            }
+        }
+        let crowd = new.len();
+        for (key, service, endpoint, check) in new {
+            running.insert(key, self.start((service, endpoint), (check, crowd), published));
         }
     }
 
+    /// Of a crowd that is started together.
     fn start(
         &self,
-        service: &Service,
-        endpoint: &Endpoint,
-        check: &HealthCheck,
+        (service, endpoint): (&Service, &Endpoint),
+        (check, crowd): (&HealthCheck, usize),
         published: &Arc<ArcSwap<Snapshot>>,
     ) -> Monitor {
         let live = Arc::clone(&endpoint.live);
@@ -73,7 +80,12 @@ impl Monitors {
             show(transition);
             changed.notify_waiters();
         };
-        let task = tokio::spawn(active::watch(probe, Arc::clone(&live.health), Arc::clone(&live.suspect), told));
+        let first = active::first_delay(check, live.health.state(), crowd);
+        let (health, suspect) = (Arc::clone(&live.health), Arc::clone(&live.suspect));
+        let task = tokio::spawn(async move {
+            sleep(first).await;
+            active::watch(probe, health, suspect, told).await;
+        });
         Monitor { live, target: endpoint.target.clone(), check: check.clone(), task }
     }
 
@@ -168,7 +180,11 @@ impl Probe for Counted {
         // Whoever probes drops the future when time is up; the guard then counts what never came to an end.
         let mut verdict = Verdict { metrics: &self.metrics, result: "timed_out" };
         let result = self.target.probe().await;
-        verdict.result = if result.is_ok() { "passed" } else { "failed" };
+        verdict.result = match &result {
+            Ok(()) => "passed",
+            Err(ProbeFailure::NotMade { .. }) => "not_made",
+            Err(_) => "failed",
+        };
         result
     }
 }

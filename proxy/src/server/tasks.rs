@@ -4,14 +4,16 @@
 
 use std::collections::HashSet;
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
-use waypost_config::watch::{Change, Watcher};
+use tokio::time::Instant;
+use waypost_config::watch::{Change, Watched, Watcher};
 
 use super::{Process, certificates};
+use crate::aside;
 use crate::drain::Tunnels;
 use crate::handover::{self, Offer};
 use crate::reload::{Refusal, Report};
@@ -29,29 +31,24 @@ pub(super) struct Order {
 /// How often idle connections are looked through.
 const SWEEP: Duration = Duration::from_secs(5);
 
+/// How often a refused config is tried again by itself.
+const MENDED_WITHIN: Duration = Duration::from_secs(5);
+
 /// Carries out orders one after another; those that came meanwhile are one.
 pub(super) async fn obey(process: Arc<Process>, mut inbox: mpsc::UnboundedReceiver<Order>, files: Vec<PathBuf>) {
     let watcher = watch(&process, &files);
-    while let Some(first) = inbox.recv().await {
-        let mut orders = vec![first];
-        while let Ok(order) = inbox.try_recv() {
-            orders.push(order);
-        }
-        let changed: Vec<PathBuf> = orders.iter().flat_map(|order| order.changed.iter().cloned()).collect();
+    refresh_certificates(&process).await;
+    while let Some(orders) = next(&process, &mut inbox).await {
         let before = process.shared.snapshot.load_full();
-        let obeying = Arc::clone(&process);
-        let result = tokio::task::spawn_blocking(move || {
-            certificates::refresh(&obeying.shared.snapshot.load());
-            obeying.reloader.reload(&changed)
-        });
-        let result = result.await.unwrap_or_else(|_| Err(Arc::new(Refusal::Stopping)));
+        let result = carry_out(&process, &orders).await;
         if let Ok(report) = &result {
             process.follow();
             let now = process.shared.snapshot.load_full();
             release_removed(&now, &before);
             close_replaced_pools(&now, &before);
+            tokio::spawn(bury(before));
             if let Some(watcher) = &watcher {
-                watcher.set_paths(watched(process.reloader.path(), &report.files));
+                watcher.set_files(watched(&process, &report.files));
             }
         }
         for answer in orders.into_iter().filter_map(|order| order.answer) {
@@ -61,6 +58,46 @@ pub(super) async fn obey(process: Arc<Process>, mut inbox: mpsc::UnboundedReceiv
     }
 }
 
+/// Pairs that were renewed after they were read and before they were watched.
+async fn refresh_certificates(process: &Arc<Process>) {
+    let refreshing = Arc::clone(process);
+    let refresh = move || certificates::refresh(&refreshing.shared.snapshot.load(), &refreshing.shared.metrics);
+    // If it fails, the process is at its end.
+    drop(tokio::task::spawn_blocking(refresh).await);
+    process.certificates.show(&process.shared.snapshot.load(), &process.shared.metrics);
+}
+
+/// All orders that have come; none of them when a refused config is to be tried again. `None` at the end.
+async fn next(process: &Process, inbox: &mut mpsc::UnboundedReceiver<Order>) -> Option<Vec<Order>> {
+    let first = if process.reloader.may_mend() {
+        match tokio::time::timeout(MENDED_WITHIN, inbox.recv()).await {
+            Ok(order) => order?,
+            Err(_) => return Some(Vec::new()),
+        }
+    } else {
+        inbox.recv().await?
+    };
+    let mut orders = vec![first];
+    while let Ok(order) = inbox.try_recv() {
+        orders.push(order);
+    }
+    Some(orders)
+}
+
+async fn carry_out(process: &Arc<Process>, orders: &[Order]) -> Result<Report, Arc<Refusal>> {
+    let process = Arc::clone(process);
+    let again = orders.is_empty();
+    let changed: Vec<PathBuf> = orders.iter().flat_map(|order| order.changed.iter().cloned()).collect();
+    let reload = move || {
+        if again {
+            return process.reloader.retry();
+        }
+        certificates::refresh(&process.shared.snapshot.load(), &process.shared.metrics);
+        process.reloader.reload(&changed)
+    };
+    tokio::task::spawn_blocking(reload).await.unwrap_or_else(|_| Err(Arc::new(Refusal::Stopping)))
+}
+
 fn watch(process: &Arc<Process>, files: &[PathBuf]) -> Option<Watcher> {
     let told = Arc::downgrade(process);
     let on_change = move |Change { paths }: Change| {
@@ -68,14 +105,8 @@ fn watch(process: &Arc<Process>, files: &[PathBuf]) -> Option<Watcher> {
             process.order(Order { changed: paths, answer: None });
         }
     };
-    match Watcher::new(watched(process.reloader.path(), files), on_change) {
-        Ok(watcher) => {
-            // What was written after the file was read and before it was watched, the watcher takes for what it was.
-            if process.reloader.is_behind() {
-                process.order(Order::default());
-            }
-            Some(watcher)
-        }
+    match Watcher::new(watched(process, files), on_change) {
+        Ok(watcher) => Some(watcher),
         Err(error) => {
             tracing::error!(%error, "files are not watched; SIGHUP and the admin API still reload");
             None
@@ -83,9 +114,25 @@ fn watch(process: &Arc<Process>, files: &[PathBuf]) -> Option<Watcher> {
     }
 }
 
-fn watched(config: &Path, files: &[PathBuf]) -> Vec<PathBuf> {
-    [&[config.to_owned()], files].concat()
+/// The config, as it serves, and the files that it points at.
+fn watched(process: &Process, files: &[PathBuf]) -> Vec<Watched> {
+    let config = Watched { path: process.reloader.path().to_owned(), read: Some(process.reloader.status().text) };
+    [config].into_iter().chain(files.iter().cloned().map(Watched::from)).collect()
 }
+
+/// A generation is taken apart here when no request reads it any more. A large one takes milliseconds, which a worker is
+/// not to lose in the middle of a request.
+async fn bury(before: Arc<Snapshot>) {
+    let patient_until = Instant::now() + READ_FOR;
+    while before.is_read() && Instant::now() < patient_until {
+        tokio::time::sleep(READ_FOR / 50).await;
+    }
+    // If it fails, the process is at its end.
+    drop(tokio::task::spawn_blocking(move || aside::run(move || drop(before))).await);
+}
+
+/// Most requests are routed and answered within this; a generation that is read for longer is not kept for them.
+const READ_FOR: Duration = Duration::from_secs(1);
 
 /// Upgraded connections of endpoints that are gone get the grace period, then they are told to go.
 fn release_removed(now: &Snapshot, before: &Snapshot) {

@@ -3,19 +3,21 @@
 //! Decides what of the generation before is the same thing and lives on. Touches nothing that the one before uses: a
 //! config that is refused half way leaves no trace.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
 
 use indexmap::IndexMap;
+use rustls::ClientConfig;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use waypost_config::service::{Protocol, Sticky};
+use waypost_config::service::{Protocol, Sticky, UpstreamTls};
 use waypost_config::{Config, Route, listener, service as config};
 
 use super::{ListenerTls, ListenerView, RouteView, Snapshot};
+use crate::aside;
 use crate::middleware::{BuildError, Chain};
 use crate::router::{RouteError, Router};
 use crate::telemetry::access_log::AccessLog;
@@ -25,7 +27,7 @@ use crate::upstream::connect::{Target, TargetTls};
 use crate::upstream::endpoint::{self, Endpoint};
 use crate::upstream::health::Health;
 use crate::upstream::retry_budget::RetryBudget;
-use crate::upstream::standing::{Rules, Standing};
+use crate::upstream::standing::{Rules, Standing, clock};
 use crate::upstream::sticky::{ClientIpPins, ProcessKey};
 use crate::upstream::{Pool, Service, service};
 
@@ -91,10 +93,14 @@ pub struct Before<'a> {
 
 /// Builds the next generation.
 pub fn compile(config: Config, before: Before<'_>, ground: &Ground) -> Result<Snapshot, CompileError> {
-    let compiler = Compiler { config: &config, before, ground };
-    let services = compiler.services()?;
-    let listeners = compiler.listeners(&services)?;
-    let access_log = compiler.access_log()?;
+    let (services, listeners) = aside::run(|| {
+        let compiler = Compiler { config: &config, before, ground, upstream_tls: RefCell::default() };
+        let services = compiler.services()?;
+        let listeners = compiler.listeners(&services)?;
+        Ok((services, listeners))
+    })?;
+    // Not there: its thread is not to step back.
+    let access_log = access_log(&config, before, ground)?;
     let generation = before.snapshot.map_or(1, |before| before.generation + 1);
     Ok(Snapshot { generation, config, listeners, services, access_log })
 }
@@ -106,21 +112,27 @@ struct Compiler<'a> {
     config: &'a Config,
     before: Before<'a>,
     ground: &'a Ground,
+    /// What has been made of TLS settings: many services have the same, and reading the system's authorities takes
+    /// milliseconds.
+    upstream_tls: RefCell<Vec<(&'a UpstreamTls, Protocol, UpstreamTlsPair)>>,
 }
 
-impl Compiler<'_> {
+/// Settings for any exchange, and for those that need HTTP/1.1.
+type UpstreamTlsPair = (Arc<ClientConfig>, Arc<ClientConfig>);
+
+impl<'a> Compiler<'a> {
     fn services(&self) -> Result<Services, CompileError> {
-        let compile = |(name, service): (&String, &config::Service)| {
+        let compile = |(name, service): (&String, &'a config::Service)| {
             let name: Arc<str> = name.as_str().into();
             Ok((Arc::clone(&name), Arc::new(self.service(name, service)?)))
         };
         self.config.services.iter().map(compile).collect()
     }
 
-    fn service(&self, name: Arc<str>, config: &config::Service) -> Result<Service, CompileError> {
+    fn service(&self, name: Arc<str>, config: &'a config::Service) -> Result<Service, CompileError> {
         let wrong = |source| CompileError::Tls { place: format!("service `{name}`"), source };
         let before = self.before.snapshot.and_then(|before| before.services.get(&name));
-        let targets = targets(config).map_err(wrong)?;
+        let targets = self.targets(config, before).map_err(wrong)?;
         let members = config.endpoints.iter().zip(targets);
         let rules = Rules::of(config);
         let endpoints = members.map(|(endpoint, target)| {
@@ -149,12 +161,55 @@ impl Compiler<'_> {
         ))
     }
 
+    /// Where each endpoint is.
+    fn targets(&self, config: &'a config::Service, before: Option<&Arc<Service>>) -> Result<Vec<Target>, TlsError> {
+        let secure = config.endpoints.iter().any(|endpoint| endpoint.url.tls);
+        let settings = if secure { Some(self.upstream_tls(config, before)?) } else { None };
+        let target = |endpoint: &config::Endpoint| {
+            let tls = match settings.clone().filter(|_| endpoint.url.tls) {
+                Some((any, http1)) => {
+                    let server_name = tls::server_name(&config.tls, &endpoint.url.host)?;
+                    Some(TargetTls { any, http1, server_name })
+                }
+                None => None,
+            };
+            let connect_timeout = config.timeouts.connect.0;
+            Ok(Target { url: endpoint.url.clone(), tls, protocol: config.protocol, connect_timeout })
+        };
+        config.endpoints.iter().map(target).collect()
+    }
+
+    /// Files are read only if the settings or the files are others than before. That the settings stay the same things
+    /// also tells who probes that nothing has changed.
+    fn upstream_tls(
+        &self,
+        config: &'a config::Service,
+        before: Option<&Arc<Service>>,
+    ) -> Result<UpstreamTlsPair, TlsError> {
+        let fresh = !self.before.stale.iter().any(|path| config.tls.files().any(|file| file == path));
+        let same =
+            |before: &&Arc<Service>| before.config.tls == config.tls && before.config.protocol == config.protocol;
+        let before = before.filter(same).filter(|_| fresh);
+        if let Some(tls) = before.and_then(|before| before.endpoints.iter().find_map(|one| one.target.tls.as_ref())) {
+            return Ok((Arc::clone(&tls.any), Arc::clone(&tls.http1)));
+        }
+        let mut made = self.upstream_tls.borrow_mut();
+        if let Some((.., pair)) = made.iter().find(|known| (known.0, known.1) == (&config.tls, config.protocol)) {
+            return Ok(pair.clone());
+        }
+        let any = tls::client_config(&config.tls, config.protocol)?;
+        let pair = (any, tls::client_config(&config.tls, Protocol::Http1)?);
+        made.push((&config.tls, config.protocol, pair.clone()));
+        Ok(pair)
+    }
+
     fn service_live(&self, name: &str, config: &config::Service, before: Option<&Arc<Service>>) -> Arc<service::Live> {
         match before {
             None => Arc::new(service::Live {
                 position: Arc::default(),
+                changes: Arc::default(),
                 budget: Arc::new(RetryBudget::new(&config.retry.budget)),
-                since: Instant::now(),
+                since: clock(),
                 client_pins: client_pins(config),
                 in_flight: Arc::default(),
                 metrics: self.ground.metrics.service(name),
@@ -217,14 +272,14 @@ impl Compiler<'_> {
         Chain::build(&route.middlewares, &self.config.middlewares)
             .map_err(|source| CompileError::Middleware { route: name.to_owned(), source })
     }
+}
 
-    fn access_log(&self) -> Result<Option<AccessLog>, CompileError> {
-        let Some(wanted) = &self.config.telemetry.access_log else { return Ok(None) };
-        let same = |before: &&Snapshot| before.config.telemetry.access_log.as_ref() == Some(wanted);
-        match self.before.snapshot.filter(same).and_then(|before| before.access_log.clone()) {
-            Some(log) => Ok(Some(log)),
-            None => AccessLog::open(wanted, &self.ground.metrics).map(Some).map_err(CompileError::AccessLog),
-        }
+fn access_log(config: &Config, before: Before<'_>, ground: &Ground) -> Result<Option<AccessLog>, CompileError> {
+    let Some(wanted) = &config.telemetry.access_log else { return Ok(None) };
+    let same = |before: &&Snapshot| before.config.telemetry.access_log.as_ref() == Some(wanted);
+    match before.snapshot.filter(same).and_then(|before| before.access_log.clone()) {
+        Some(log) => Ok(Some(log)),
+        None => AccessLog::open(wanted, &ground.metrics).map(Some).map_err(CompileError::AccessLog),
     }
 }
 
@@ -238,28 +293,6 @@ fn client_pins(config: &config::Service) -> Option<Arc<ClientIpPins>> {
         Some(Sticky::ClientIp(sticky)) => Some(Arc::new(ClientIpPins::new(sticky.client_ip.0))),
         _ => None,
     }
-}
-
-/// Where each endpoint is. TLS files are read once per service, and only if an endpoint needs them.
-fn targets(config: &config::Service) -> Result<Vec<Target>, TlsError> {
-    let settings = if config.endpoints.iter().any(|endpoint| endpoint.url.tls) {
-        let any = tls::client_config(&config.tls, config.protocol)?;
-        Some((any, tls::client_config(&config.tls, Protocol::Http1)?))
-    } else {
-        None
-    };
-    let target = |endpoint: &config::Endpoint| {
-        let tls = match settings.clone().filter(|_| endpoint.url.tls) {
-            Some((any, http1)) => {
-                let server_name = tls::server_name(&config.tls, &endpoint.url.host)?;
-                Some(TargetTls { any, http1, server_name })
-            }
-            None => None,
-        };
-        let connect_timeout = config.timeouts.connect.0;
-        Ok(Target { url: endpoint.url.clone(), tls, protocol: config.protocol, connect_timeout })
-    };
-    config.endpoints.iter().map(target).collect()
 }
 
 /// The same endpoint in the generation before: the same name at the same URL.

@@ -95,6 +95,8 @@ families! {
 
     connections_open: IntGauge = "waypost_connections_open" ["listener"] "Client connections now open.";
     connections: Counter = "waypost_connections_total" ["listener"] "Client connections accepted.";
+    accept_paused: IntGauge = "waypost_accept_paused" ["listener"]
+        "Workers that let new connections wait because few descriptors are left.";
     connections_refused: Counter = "waypost_connections_refused_total" ["listener", "reason"]
         "Client connections that Waypost refused or ended for what the client did or left undone, by reason.";
     connection_received: Counter = "waypost_connection_received_bytes_total" ["listener"]
@@ -104,6 +106,9 @@ families! {
     handshakes: Histogram = "waypost_tls_handshake_duration_seconds" ["listener"] "Time of completed TLS handshakes.";
     certificate_not_after: IntGauge = "waypost_certificate_not_after_timestamp_seconds" ["listener", "subject", "serial"]
         "End of validity of a certificate in use, Unix time.";
+
+    certificates_kept: IntGauge = "waypost_certificates_kept" ["listener"]
+        "Certificate pairs of which the files hold something that cannot be used, so that the old pair is served.";
 
     replies: Counter = "waypost_replies_total" ["listener", "route", "service", "reason"]
         "Responses that Waypost made itself, by reason token.";
@@ -131,7 +136,8 @@ families! {
         "Changes of an endpoint's circuit, by the new state: open, or closed.";
     health_transitions: Counter = "waypost_health_transitions_total" ["service", "endpoint", "state"]
         "Changes of health, by the new state.";
-    probes: Counter = "waypost_probes_total" ["service", "endpoint", "result"] "Health probes, by result.";
+    probes: Counter = "waypost_probes_total" ["service", "endpoint", "result"]
+        "Health probes, by result: passed, failed, timed_out, or not_made for a lack of descriptors.";
     endpoint_in_flight: Presence = "waypost_endpoint_requests_in_flight" ["service", "endpoint"]
         "Requests that the endpoint is working on.";
     attempts: Counter = "waypost_attempts_total" ["service", "endpoint", "outcome"]
@@ -286,6 +292,10 @@ pub struct ListenerMetrics {
     pub bytes_received: Counter,
     /// Bytes written to client sockets.
     pub bytes_sent: Counter,
+    /// Pairs that are served although their files hold something else.
+    pub certificates_kept: IntGauge,
+    /// Workers that let new connections wait.
+    pub accept_paused: IntGauge,
     /// Seconds of completed TLS handshakes.
     pub tls_handshake: Histogram,
     refused: Tokens,
@@ -300,6 +310,8 @@ impl ListenerMetrics {
             connections: series.own(&families.connections, &[name]),
             bytes_received: series.own(&families.connection_received, &[name]),
             bytes_sent: series.own(&families.connection_sent, &[name]),
+            certificates_kept: series.own(&families.certificates_kept, &[name]),
+            accept_paused: series.own(&families.accept_paused, &[name]),
             tls_handshake: series.own(&families.handshakes, &[name]),
             refused: Tokens::new(&families.connections_refused, series, &[name]),
             _lease: lease,

@@ -30,6 +30,8 @@ pub fn server_config(tls: &Tls, store: Arc<CertificateStore>) -> Result<Arc<Serv
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     config.ticketer = Ticketer::new()?;
     config.session_storage = ServerSessionMemoryCache::new(SESSIONS);
+    // All suites are strong; but who audits listeners wants the order to be theirs.
+    config.ignore_client_order = true;
     config.max_early_data_size = 0;
     config.send_half_rtt_data = false;
     Ok(Arc::new(config))

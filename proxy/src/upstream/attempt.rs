@@ -34,6 +34,16 @@ pub struct Failure {
     pub detail: String,
     /// Whether the endpoint may have begun to work on it.
     pub sent: bool,
+    /// Whether a connection that had served before ended without a byte of an answer, as one does that was idle for too
+    /// long (RFC 9112 section 9.3.1).
+    pub faded: bool,
+}
+
+impl Failure {
+    /// Of a new connection, or of one that did not fade.
+    pub fn new(cause: Cause, detail: String, sent: bool) -> Failure {
+        Failure { cause, detail, sent, faded: false }
+    }
 }
 
 /// Why a connection brought no response.
@@ -63,6 +73,8 @@ pub struct Parcel<'a> {
     pub patience: Patience,
     /// When it began.
     pub begun: Instant,
+    /// Over a connection of its own, not one that was idle.
+    pub fresh: bool,
 }
 
 /// Sends a request to `endpoint` and waits for the head of the response.
@@ -71,7 +83,9 @@ pub async fn send(endpoint: &Endpoint, parcel: &Parcel<'_>) -> Result<Response<I
     let wanted = if upgrade && !endpoint.target.is_h2c() { Wanted::Http1 } else { Wanted::Any };
     // An idle connection that the endpoint has just closed is no failure of the endpoint: the request was not sent,
     // and goes at once over the next one. Each round takes one connection out of the pool, so this ends.
-    while let Some(lease) = take_idle(endpoint, wanted, parcel.begun) {
+    while !parcel.fresh
+        && let Some(lease) = take_idle(endpoint, wanted, parcel.begun)
+    {
         endpoint.live.metrics.connections_reused.inc();
         match over(endpoint, lease, parcel).await {
             Err(Lapse::Stale) => {}
@@ -84,8 +98,8 @@ pub async fn send(endpoint: &Endpoint, parcel: &Parcel<'_>) -> Result<Response<I
     let lease = opened.map_err(|error| unconnected(&error, parcel.patience))?;
     let parcel = Parcel { begun: Instant::now(), ..*parcel };
     over(endpoint, lease, &parcel).await.map_err(|lapse| match lapse {
-        Lapse::Failed(failure) => failure,
-        Lapse::Stale => Failure { cause: Cause::UpstreamReset, detail: "closed at once".to_owned(), sent: false },
+        Lapse::Failed(failure) => Failure { faded: false, ..failure },
+        Lapse::Stale => Failure::new(Cause::UpstreamReset, "closed at once".to_owned(), false),
     })
 }
 
@@ -114,8 +128,12 @@ async fn open(endpoint: &Endpoint, wanted: Wanted, deadline: Option<Instant>) ->
 
 fn unconnected(error: &ConnectError, patience: Patience) -> Failure {
     let over = patience.deadline.is_some_and(|deadline| deadline <= Instant::now());
-    let cause = if over { Cause::RequestTimeout } else { Cause::ConnectFailed };
-    Failure { cause, detail: error.to_string(), sent: false }
+    let cause = match error {
+        _ if over => Cause::RequestTimeout,
+        ConnectError::Shortage(_) => Cause::Overloaded,
+        _ => Cause::ConnectFailed,
+    };
+    Failure::new(cause, error.to_string(), false)
 }
 
 async fn over(endpoint: &Endpoint, lease: Lease, parcel: &Parcel<'_>) -> Result<Response<Incoming>, Lapse> {
@@ -142,8 +160,10 @@ async fn over_http1(
         Err(Broken::Connection(_)) if connection.is_unsent() => Err(Lapse::Stale),
         Err(error) => {
             let sent = !connection.is_unsent();
+            let faded = matches!(error, Broken::Connection(_)) && connection.is_unanswered();
             let cause = if matches!(error, Broken::Invalid(_)) { Cause::UpstreamInvalid } else { Cause::UpstreamReset };
-            Err(Lapse::Failed(Failure { cause: blamed(cause, parcel.upload), detail: error.to_string(), sent }))
+            let cause = blamed(cause, parcel.upload);
+            Err(Lapse::Failed(Failure { faded, ..Failure::new(cause, error.to_string(), sent) }))
         }
     }
 }
@@ -167,7 +187,7 @@ async fn over_http2(
     };
     if http1::content_length(response.headers()).is_err() {
         let detail = "the length of the response is ambiguous".to_owned();
-        return Err(Lapse::Failed(Failure { cause: Cause::UpstreamInvalid, detail, sent: true }));
+        return Err(Lapse::Failed(Failure::new(Cause::UpstreamInvalid, detail, true)));
     }
     if let Some(key) = key {
         tunnel::from_extended_connect(&mut response, &key);
@@ -200,7 +220,7 @@ impl Limit<'_> {
 
     fn over(&self) -> Failure {
         let cause = self.until.1;
-        Failure { cause, detail: cause.token().to_owned(), sent: true }
+        Failure::new(cause, cause.token().to_owned(), true)
     }
 }
 
@@ -222,7 +242,7 @@ fn broken(mut error: hyper::client::conn::TrySendError<Request<RequestBody>>, up
     let error = error.into_error();
     let cause = if error.is_parse() { Cause::UpstreamInvalid } else { Cause::UpstreamReset };
     let sent = !is_refused_stream(&error);
-    Lapse::Failed(Failure { cause: blamed(cause, upload), detail: chain(&error), sent })
+    Lapse::Failed(Failure::new(blamed(cause, upload), chain(&error), sent))
 }
 
 /// A client that pauses or breaks off takes the connection to the endpoint with it.

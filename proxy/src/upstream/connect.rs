@@ -16,6 +16,7 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use waypost_config::service::Protocol;
@@ -25,6 +26,7 @@ use super::alarm::Alarm;
 use super::pool::{Http1, Http2};
 use crate::http1::Transport;
 use crate::http1::client::Connection;
+use crate::shortage;
 
 /// How to reach an endpoint and what to speak there.
 #[derive(Debug, Clone)]
@@ -89,6 +91,9 @@ pub enum ConnectError {
     /// Refused, unreachable, reset.
     #[error("{0}")]
     Tcp(io::Error),
+    /// The system gave us no socket, which says nothing about the endpoint.
+    #[error("no socket to connect with: {0}")]
+    Shortage(io::Error),
     /// The TLS handshake failed.
     #[error("tls: {0}")]
     Tls(io::Error),
@@ -100,12 +105,17 @@ pub enum ConnectError {
     Timeout(Duration),
 }
 
-/// Opens a connection; `open` counts it while it lives.
+/// Opens a connection; `open` counts it while it lives. Waits for a descriptor as long as for an answer: as soon as one
+/// is free, the connection is made.
 pub async fn connect(target: &Target, wanted: Wanted, open: &IntGauge) -> Result<Connected, ConnectError> {
     let limit = target.connect_timeout;
-    match tokio::time::timeout(limit, establish(target, wanted, open)).await {
-        Ok(result) => result,
-        Err(_) => Err(ConnectError::Timeout(limit)),
+    let waits_until = Instant::now() + limit;
+    loop {
+        match tokio::time::timeout(limit, establish(target, wanted, open)).await {
+            Ok(Err(ConnectError::Shortage(_))) if Instant::now() < waits_until => sleep(shortage::PAUSE).await,
+            Ok(result) => return result,
+            Err(_) => return Err(ConnectError::Timeout(limit)),
+        }
     }
 }
 
@@ -124,7 +134,7 @@ async fn establish(target: &Target, wanted: Wanted, open: &IntGauge) -> Result<C
 
 async fn tcp(url: &UpstreamUrl) -> Result<TcpStream, ConnectError> {
     let stream = match url.host.parse::<std::net::IpAddr>() {
-        Ok(address) => TcpStream::connect((address, url.port)).await.map_err(ConnectError::Tcp)?,
+        Ok(address) => TcpStream::connect((address, url.port)).await.map_err(not_connected)?,
         Err(_) => by_name(url).await?,
     };
     // A head and a small body are two writes; waiting for the first one's acknowledgement would cost 40 ms.
@@ -134,7 +144,14 @@ async fn tcp(url: &UpstreamUrl) -> Result<TcpStream, ConnectError> {
 
 /// Tries the name's addresses in the resolver's order (RFC 6724).
 async fn by_name(url: &UpstreamUrl) -> Result<TcpStream, ConnectError> {
-    let unresolved = |error| ConnectError::Resolve(url.host.clone(), error);
+    let unresolved = |error| {
+        // A resolver needs a descriptor, too, and does not say that it found none.
+        if shortage::is_felt() {
+            ConnectError::Shortage(shortage::error())
+        } else {
+            ConnectError::Resolve(url.host.clone(), error)
+        }
+    };
     let addresses = tokio::net::lookup_host((url.host.as_str(), url.port)).await.map_err(unresolved)?;
     let mut last = None;
     for address in addresses {
@@ -143,7 +160,11 @@ async fn by_name(url: &UpstreamUrl) -> Result<TcpStream, ConnectError> {
             Err(error) => last = Some(error),
         }
     }
-    Err(last.map_or_else(|| unresolved(io::ErrorKind::NotFound.into()), ConnectError::Tcp))
+    Err(last.map_or_else(|| unresolved(io::ErrorKind::NotFound.into()), not_connected))
+}
+
+fn not_connected(error: io::Error) -> ConnectError {
+    if shortage::is_ours(&error) { ConnectError::Shortage(error) } else { ConnectError::Tcp(error) }
 }
 
 async fn handshake(

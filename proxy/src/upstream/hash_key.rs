@@ -16,7 +16,7 @@ pub fn of(key: &HashKey, headers: &HeaderMap, path: &str, context: &RequestConte
         HashKey::ClientIp => None,
         HashKey::Path => Some(path.as_bytes()),
         HashKey::Header(name) => headers.get(name.as_str()).map(http::HeaderValue::as_bytes),
-        HashKey::Cookie(name) => cookies::find(headers, name).map(str::as_bytes),
+        HashKey::Cookie(name) => cookies::find(headers, name),
     };
     match (named, context.client_ip) {
         (Some(bytes), _) => mixed(bytes),

@@ -18,6 +18,8 @@ pub struct Failed {
     pub on: Option<RetryOn>,
     /// Whether the endpoint may have begun to work on the request.
     pub sent: bool,
+    /// Whether it may be nothing but a kept connection at its end.
+    pub faded: bool,
 }
 
 /// What the request itself allows.
@@ -112,8 +114,8 @@ mod tests {
     const POST: Repeatable = Repeatable { idempotent: false, body: true, whole_body: true };
     const LONG_PUT: Repeatable = Repeatable { idempotent: true, body: false, whole_body: false };
 
-    const UNSENT: fn(RetryOn) -> Failed = |on| Failed { on: Some(on), sent: false };
-    const SENT: fn(RetryOn) -> Failed = |on| Failed { on: Some(on), sent: true };
+    const UNSENT: fn(RetryOn) -> Failed = |on| Failed { on: Some(on), sent: false, faded: false };
+    const SENT: fn(RetryOn) -> Failed = |on| Failed { on: Some(on), sent: true, faded: false };
 
     #[track_caller]
     fn check(expected: bool, attempt: u32, failed: Failed, request: Repeatable) {
@@ -139,8 +141,8 @@ mod tests {
     #[test]
     fn what_is_not_listed_is_not_repeated() {
         check(false, 1, SENT(RetryOn::Status(500)), GET);
-        check(false, 1, Failed { on: None, sent: true }, GET);
-        check(false, 1, Failed { on: None, sent: false }, GET);
+        check(false, 1, Failed { on: None, ..SENT(RetryOn::Reset) }, GET);
+        check(false, 1, Failed { on: None, ..UNSENT(RetryOn::Reset) }, GET);
     }
 
     #[test]

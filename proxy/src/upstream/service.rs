@@ -7,10 +7,10 @@ use std::collections::HashMap;
 use std::mem;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Instant, SystemTime};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 use http::{HeaderMap, HeaderValue};
 use parking_lot::Mutex;
 use waypost_config::service as config;
@@ -22,6 +22,7 @@ use super::health::State;
 use super::health::circuit_breaker::Pass;
 use super::retry::{Failed, Verdict};
 use super::retry_budget::RetryBudget;
+use super::standing::clock;
 use super::sticky::{ClientConnection, ClientIpPins, CookiePins, Pin, ProcessKey};
 use crate::context::RequestContext;
 use crate::reply::Cause;
@@ -41,6 +42,8 @@ pub struct Service {
     cookie: Option<CookiePins>,
     by_name: HashMap<Arc<str>, usize>,
     available: ArcSwap<Available>,
+    /// How many changes of its endpoints the available set knows of.
+    known: AtomicU64,
     refreshing: Mutex<()>,
 }
 
@@ -60,6 +63,9 @@ pub struct Parts<'a> {
 pub struct Live {
     /// Where round robin stands.
     pub position: Arc<Position>,
+    /// How often the state of an endpoint has changed. Told to the generation that serves; requests of the ones before
+    /// may have attempts to come.
+    pub changes: Arc<AtomicU64>,
     /// How many retries it bears.
     pub budget: Arc<RetryBudget>,
     /// The moment the budget counts from.
@@ -100,6 +106,7 @@ impl Live {
     pub fn with_client_pins(&self, client_pins: Option<Arc<ClientIpPins>>) -> Live {
         Live {
             position: Arc::clone(&self.position),
+            changes: Arc::clone(&self.changes),
             budget: Arc::clone(&self.budget),
             since: self.since,
             client_pins,
@@ -126,22 +133,29 @@ pub struct Picked {
     pub endpoint: Arc<Endpoint>,
     /// How it passes the endpoint's circuit, until it is known what became of it.
     pass: Pass,
-    /// Whether a good response has come, or its head.
-    good: bool,
+    /// What is known of it so far.
+    verdict: Option<Verdict>,
 }
 
 impl Picked {
     /// What became of the attempt, if that says anything about the endpoint.
     pub fn became(&mut self, verdict: Option<Verdict>) {
         let Some(verdict) = verdict else { return };
+        if self.verdict == Some(Verdict::Bad) {
+            // The body of a response that is a failure already breaks off: that is no second one.
+            return;
+        }
         let pass = mem::replace(&mut self.pass, Pass::Free);
-        self.good = verdict == Verdict::Good;
-        if self.good { self.endpoint.answered(pass) } else { self.endpoint.failed(pass) }
+        self.verdict = Some(verdict);
+        match verdict {
+            Verdict::Good => self.endpoint.answered(pass),
+            Verdict::Bad => self.endpoint.failed(pass),
+        }
     }
 
     /// The response came to its end.
     pub fn delivered(&self) {
-        if self.good {
+        if self.verdict == Some(Verdict::Good) {
             self.endpoint.live.standing.delivered();
         }
     }
@@ -161,17 +175,48 @@ impl Service {
             Some(config::Sticky::Cookie(cookie)) => Some(CookiePins::new(&name, cookie, process_key)),
             _ => None,
         };
+        let known = AtomicU64::new(live.changes.load(Ordering::Acquire));
         let available = ArcSwap::from_pointee(available(&endpoints, &config, &live));
-        Service { name, config, endpoints, live, cookie, by_name, available, refreshing: Mutex::default() }
+        Service { name, config, endpoints, live, cookie, by_name, available, known, refreshing: Mutex::default() }
     }
 
     /// Rebuilds the available set after an endpoint's health or drain mark has changed.
     pub fn refresh(&self) {
+        self.count_available(self.look_again(1));
+    }
+
+    /// The like before anybody else has to know: this generation does not serve yet.
+    pub fn rebuild(&self) {
+        self.count_available(self.look_again(0));
+    }
+
+    fn count_available(&self, count: usize) {
+        self.live.metrics.endpoints_available.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// The available set. It is found out of date only by a request of a generation that serves no more: in the one that
+    /// serves, whoever changes something has rebuilt it before anybody hears of the change.
+    fn available(&self) -> Guard<Arc<Available>> {
+        // In this order: who sees the change sees what this generation knows of it.
+        let changes = self.live.changes.load(Ordering::Acquire);
+        if self.known.load(Ordering::Relaxed) < changes {
+            self.look_again(0);
+        }
+        self.available.load()
+    }
+
+    /// Rebuilds the available set, with so many changes of which the other generations do not know; how many are in it.
+    fn look_again(&self, news: u64) -> usize {
         // One after another: of two at once, the one that has seen less could store last.
         let _alone = self.refreshing.lock();
+        // Before the look, so that what changes during it is looked at again.
+        let changes = self.live.changes.load(Ordering::Acquire);
         let available = available(&self.endpoints, &self.config, &self.live);
-        self.live.metrics.endpoints_available.set(i64::try_from(available.first().len()).unwrap_or(i64::MAX));
+        let count = available.first().len();
         self.available.store(Arc::new(available));
+        self.known.store(changes + news, Ordering::Relaxed);
+        self.live.changes.fetch_add(news, Ordering::Release);
+        count
     }
 
     /// The endpoint of this name.
@@ -205,7 +250,7 @@ impl Service {
 
     /// Whether the budget has room for one more retry. What was not sent has burdened nobody and costs nothing.
     pub fn bears_retry(&self, failed: Failed) -> bool {
-        let bears = !failed.sent || self.live.budget.withdraw(self.live.since.elapsed());
+        let bears = !failed.sent || self.live.budget.withdraw(clock().saturating_duration_since(self.live.since));
         if !bears {
             self.live.metrics.retry_budget_exhausted.inc();
         }
@@ -220,7 +265,7 @@ impl Service {
             return Affinity::Cookie(pin);
         }
         match &self.live.client_pins {
-            Some(pins) => Affinity::Client(client, pins.get(client, Instant::now())),
+            Some(pins) => Affinity::Client(client, pins.get(client, clock())),
             None => Affinity::None,
         }
     }
@@ -239,7 +284,7 @@ impl Service {
     /// The endpoint for the next attempt: the client's own if it can serve, or the balancer's choice. Never one of
     /// `tried`. `None` when there is none left.
     pub fn pick(&self, affinity: &Affinity, key: u64, tried: &[Arc<Endpoint>]) -> Option<Picked> {
-        let available = self.available.load();
+        let available = self.available();
         let mut taken;
         let mut tried = tried;
         loop {
@@ -249,7 +294,7 @@ impl Service {
             };
             if let Some(pass) = endpoint.pass() {
                 endpoint.enter();
-                return Some(Picked { endpoint: Arc::clone(endpoint), pass, good: false });
+                return Some(Picked { endpoint: Arc::clone(endpoint), pass, verdict: None });
             }
             // Another request has just taken the one place that there was.
             taken = [tried, &[Arc::clone(endpoint)]].concat();
@@ -259,7 +304,7 @@ impl Service {
 
     /// Whether another attempt would find an endpoint.
     pub fn has_another(&self, tried: &[Arc<Endpoint>]) -> bool {
-        self.available.load().endpoints().any(|endpoint| is_open(endpoint, tried))
+        self.available().endpoints().any(|endpoint| is_open(endpoint, tried))
     }
 
     /// Why no endpoint was found for a request that has tried none.
@@ -282,7 +327,7 @@ impl Service {
             Affinity::Client(client, _) => {
                 self.count_pin(affinity, endpoint);
                 if let Some(pins) = &self.live.client_pins {
-                    pins.set(*client, Arc::clone(&endpoint.name), Instant::now());
+                    pins.set(*client, Arc::clone(&endpoint.name), clock());
                 }
                 None
             }
@@ -337,11 +382,13 @@ impl Available {
         self.0.iter().flat_map(|tier| &tier.endpoints)
     }
 
-    /// The balancer's choice among those that are willing; when none is, among all: the last ones are never ejected.
+    /// The balancer's choice among those whose turn it is, or else of those that are still warming up, for nobody else of
+    /// their tier could have it; when all are ejected, among all: the last ones are never ejected.
     fn pick(&self, key: u64, tried: &[Arc<Endpoint>]) -> Option<&Arc<Endpoint>> {
-        let willing = |endpoint: &Arc<Endpoint>| is_open(endpoint, tried) && endpoint.is_willing();
         let open = |endpoint: &Arc<Endpoint>| is_open(endpoint, tried);
-        let choice = self.0.iter().find_map(|tier| tier.pick(key, willing));
+        let willing = |endpoint: &Arc<Endpoint>| open(endpoint) && endpoint.is_willing();
+        let good = |endpoint: &Arc<Endpoint>| open(endpoint) && !endpoint.is_ejected();
+        let choice = self.0.iter().find_map(|tier| tier.pick(key, willing).or_else(|| tier.pick(key, good)));
         choice.or_else(|| self.0.iter().find_map(|tier| tier.pick(key, open)))
     }
 }

@@ -71,7 +71,7 @@ impl Default for Standing {
 }
 
 /// tokio's clock, which tests pause; it runs outside of a runtime, too.
-fn clock() -> Instant {
+pub(crate) fn clock() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 

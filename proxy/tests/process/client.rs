@@ -12,6 +12,8 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::{eventually, http2};
+
 /// One HTTP/1.1 connection.
 pub(crate) struct Connection(TcpStream);
 
@@ -38,7 +40,11 @@ impl Connection {
     }
 
     pub(crate) async fn send(&mut self, path: &str) -> io::Result<()> {
-        self.0.write_all(format!("GET {path} HTTP/1.1\r\nhost: test.example\r\n\r\n").as_bytes()).await
+        self.send_to("localhost", ("GET", path)).await
+    }
+
+    async fn send_to(&mut self, host: &str, (method, path): (&str, &str)) -> io::Result<()> {
+        self.0.write_all(format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\n\r\n").as_bytes()).await
     }
 
     /// Reads one response with a content-length.
@@ -81,6 +87,27 @@ pub(crate) async fn get(address: SocketAddr, path: &str) -> io::Result<Reply> {
     Connection::open(address).await?.get(path).await
 }
 
+/// A connection to admin, which is asked by its address: any other name would look like DNS rebinding to it.
+pub(crate) struct Admin(Connection, String);
+
+impl Admin {
+    pub(crate) async fn open(address: SocketAddr) -> io::Result<Admin> {
+        Ok(Admin(Connection::open(address).await?, address.to_string()))
+    }
+
+    pub(crate) async fn ask(&mut self, method: &str, path: &str) -> io::Result<Reply> {
+        self.0.send_to(&self.1, (method, path)).await?;
+        self.0.reply().await
+    }
+
+    /// The sum of all series whose lines begin so.
+    pub(crate) async fn figure(&mut self, series: &str) -> u64 {
+        let page = self.ask("GET", "/metrics").await.unwrap().body;
+        let lines = page.lines().filter(|line| line.starts_with(series));
+        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
+    }
+}
+
 /// Clients that ask without a pause until they are told to stop, half of them over a new connection each time, half
 /// over one as long as it lasts. A connection that was announced to end is replaced; nothing else is forgiven.
 pub(crate) struct Hammer {
@@ -89,10 +116,22 @@ pub(crate) struct Hammer {
     tally: Arc<Tally>,
 }
 
+/// What the clients have seen.
 #[derive(Default)]
-struct Tally {
+pub(crate) struct Tally {
     answered: AtomicUsize,
     failed: Mutex<Vec<String>>,
+}
+
+impl Tally {
+    pub(crate) fn answered(&self) {
+        // Relaxed: a count, read to see progress.
+        self.answered.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn failed(&self, why: String) {
+        self.failed.lock().push(why);
+    }
 }
 
 impl Hammer {
@@ -103,6 +142,19 @@ impl Hammer {
             tokio::spawn(client(address, keep, end.clone(), Arc::clone(&tally)))
         };
         Hammer { clients: (0..clients).map(client).collect(), end, tally }
+    }
+
+    /// And so many who ask over HTTP/2.
+    pub(crate) fn with_http2(mut self, address: SocketAddr, clients: usize) -> Hammer {
+        let client = |_| tokio::spawn(http2::client(address, self.end.clone(), Arc::clone(&self.tally)));
+        self.clients.extend((0..clients).map(client));
+        self
+    }
+
+    /// Returns when so many more requests have been answered.
+    pub(crate) async fn goes_on(&self, requests: usize) {
+        let before = self.answered();
+        eventually!(self.answered() >= before + requests);
     }
 
     /// Requests answered up to now.
@@ -121,6 +173,9 @@ impl Hammer {
     }
 }
 
+/// A few hundred requests a second are enough; the rest of the machine is for others.
+pub(crate) const PAUSE: Duration = Duration::from_millis(2);
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Keep {
     Alive,
@@ -132,19 +187,18 @@ async fn client(address: SocketAddr, keep: Keep, end: CancellationToken, tally: 
     while !end.is_cancelled() {
         match once(address, &mut open).await {
             Ok(reply) if reply.status() == 200 => {
-                tally.answered.fetch_add(1, Ordering::Relaxed);
+                tally.answered();
                 if keep == Keep::Never || reply.closes() {
                     open = None;
                 }
             }
-            Ok(reply) => tally.failed.lock().push(reply.head),
+            Ok(reply) => tally.failed(reply.head),
             Err(error) => {
                 let on = if open.take().is_some() { "a kept connection" } else { "a new connection" };
-                tally.failed.lock().push(format!("on {on}: {error}"));
+                tally.failed(format!("on {on}: {error}"));
             }
         }
-        // A few hundred requests a second are enough; the rest of the machine is for others.
-        tokio::time::sleep(Duration::from_millis(2)).await;
+        tokio::time::sleep(PAUSE).await;
     }
 }
 

@@ -7,10 +7,16 @@
 mod client;
 mod commands;
 mod demo;
+mod descriptors;
 mod drain;
+mod guests;
+mod http2;
 mod process;
+mod reloads;
 mod signals;
 mod upgrade;
+mod upgrade_chain;
+mod upgrade_failed;
 
 /// Asks again and again, for ten seconds at most, until the condition holds.
 macro_rules! eventually {

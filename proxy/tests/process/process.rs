@@ -4,6 +4,8 @@ use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use tempfile::TempDir;
 use upstream_mock::{Fleet, FleetOptions};
@@ -21,13 +23,14 @@ pub(crate) fn waypost() -> Command {
 pub(crate) struct Scene {
     pub(crate) fleet: Fleet,
     folder: TempDir,
+    started: AtomicUsize,
 }
 
 impl Scene {
     /// A listener `web` before three containers, admin, an upgrade socket, and `extra` at the end of the file.
     pub(crate) async fn new(extra: &str) -> Scene {
         let fleet = Fleet::start(FleetOptions::default()).await.unwrap();
-        let scene = Scene { fleet, folder: tempfile::tempdir().unwrap() };
+        let scene = Scene { fleet, folder: tempfile::tempdir().unwrap(), started: AtomicUsize::new(0) };
         scene.write(&scene.config(extra));
         scene
     }
@@ -68,13 +71,23 @@ impl Scene {
 
     /// The same without waiting, through a command that is prepared already.
     pub(crate) fn spawn(&self, arguments: &[&str], mut command: Command) -> Running {
-        let number = fs::read_dir(self.folder.path()).unwrap().count();
+        // Relaxed: a number for two files, and no two are alike.
+        let number = self.started.fetch_add(1, Ordering::Relaxed);
         let log = self.path(&format!("{number}.log"));
         let output = |path: &Path| File::create(path).unwrap();
         command.args(arguments).arg("--config").arg(self.path("waypost.toml"));
         command.stderr(output(&log)).stdout(output(&self.path(&format!("{number}.out"))));
         Running { child: command.spawn().unwrap(), log }
     }
+}
+
+/// What a process takes of the machine.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Level {
+    /// Open descriptors.
+    pub(crate) descriptors: u64,
+    /// Resident memory in KiB.
+    pub(crate) resident: u64,
 }
 
 /// A process that is killed when this is dropped.
@@ -94,6 +107,11 @@ impl Running {
         self.address("listener open listener=web address=")
     }
 
+    /// Where another listener is open.
+    pub(crate) fn listener(&self, name: &str) -> SocketAddr {
+        self.address(&format!("listener open listener={name} address="))
+    }
+
     /// Where admin is open.
     pub(crate) fn admin(&self) -> SocketAddr {
         self.address("admin open address=")
@@ -105,10 +123,33 @@ impl Running {
         rest.split_whitespace().next().unwrap().parse().unwrap()
     }
 
+    /// Its number.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a signal by its name, such as `TERM`.
     pub(crate) fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
+    }
+
+    /// What it takes of the machine.
+    pub(crate) fn level(&self) -> Level {
+        let proc = PathBuf::from(format!("/proc/{}", self.child.id()));
+        let status = fs::read_to_string(proc.join("status")).unwrap();
+        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        let resident = resident.trim().trim_end_matches(" kB").parse().unwrap();
+        Level { descriptors: fs::read_dir(proc.join("fd")).unwrap().count() as u64, resident }
+    }
+
+    /// The processor time that it has used.
+    pub(crate) fn busy(&self) -> Duration {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        // Fields 14 and 15 of proc(5), counted behind the name, which may contain anything; a tick is 10 ms.
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+        let ticks = |field: usize| fields[field].parse::<u64>().unwrap();
+        Duration::from_millis(10 * (ticks(11) + ticks(12)))
     }
 
     pub(crate) fn is_running(&mut self) -> bool {
@@ -124,11 +165,12 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("--- {}\n{}", self.log.display(), self.log());
-        }
-        // Both fail when it has ended already.
+        // First, and whatever else happens: nobody else would end it. Both fail when it has ended already.
         drop(self.child.kill());
         drop(self.child.wait());
+        if std::thread::panicking() {
+            // A second panic would end all tests, and leave their processes behind.
+            eprintln!("--- {}\n{}", self.log.display(), fs::read_to_string(&self.log).unwrap_or_default());
+        }
     }
 }

@@ -38,8 +38,21 @@ const PAUSES: u32 = 8;
 /// Never returns while the container swallows whatever comes, `/health` included.
 pub(super) async fn swallowed(visit: &Visit) {
     if visit.container.fault() == Some(Fault::Blackhole) {
-        pending::<()>().await;
+        unanswered::<()>(visit, Fault::Blackhole).await;
     }
+}
+
+/// Until the container is rid of this fault: then it knows nothing any more of those whom it has not answered. A request
+/// that has brought the fault itself waits for ever.
+async fn unanswered<T>(visit: &Visit, fault: Fault) -> T {
+    const GLANCE: Duration = Duration::from_millis(50);
+    if visit.container.fault() == Some(fault) {
+        while visit.container.fault() == Some(fault) {
+            tokio::time::sleep(GLANCE).await;
+        }
+        visit.line.end(Fate::Reset);
+    }
+    pending().await
 }
 
 /// What a fault does when the head of a request has arrived. May never return.
@@ -56,7 +69,7 @@ pub(super) async fn before(visit: &Visit, fault: Fault) {
             pending::<()>().await;
         }
         Fault::Refuse => container.refuse().await,
-        Fault::Blackhole => pending().await,
+        Fault::Blackhole => unanswered(visit, fault).await,
         Fault::Freeze | Fault::Health(_) | Fault::FlapHealth { .. } => container.set_fault(fault).await,
         // A container that flaps answers normally while it is up.
         Fault::Flap { .. } if container.fault() != Some(fault) => container.set_fault(fault).await,
@@ -73,7 +86,7 @@ pub(super) async fn after(
     match fault {
         Fault::ResetAfterExecution => vanish(visit, Fate::Reset).await,
         Fault::Garbage => vanish(visit, Fate::Garbage).await,
-        Fault::Hang => pending().await,
+        Fault::Hang => unanswered(visit, fault).await,
         Fault::Slow(time) => {
             tokio::time::sleep(time).await;
             response

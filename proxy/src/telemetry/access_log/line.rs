@@ -11,10 +11,17 @@ use time::OffsetDateTime;
 use waypost_config::telemetry::AccessLogFormat;
 
 use super::{Attempt, Record, Tls};
-use crate::telemetry::timestamp::Timestamp;
+use crate::telemetry::timestamp::{Timestamp, decimal};
+
+/// A field's name, a constant that needs no escaping, with what stands around it.
+macro_rules! key {
+    ($name:literal) => {
+        concat!(",\"", $name, "\":")
+    };
+}
 
 /// Appends the record's line, with its newline.
-pub(super) fn write(format: AccessLogFormat, record: &Record, out: &mut Vec<u8>) {
+pub(super) fn write(format: AccessLogFormat, record: &Record<'_>, out: &mut Vec<u8>) {
     match format {
         AccessLogFormat::Json => json(record, out),
         AccessLogFormat::Common => common(record, out),
@@ -23,33 +30,33 @@ pub(super) fn write(format: AccessLogFormat, record: &Record, out: &mut Vec<u8>)
     out.push(b'\n');
 }
 
-fn json(record: &Record, out: &mut Vec<u8>) {
+fn json(record: &Record<'_>, out: &mut Vec<u8>) {
     let mut object = Object::begin(out);
-    object.raw("time", format_args!("\"{}\"", Timestamp(record.time)));
-    object.text("listener", Some(&*record.listener));
-    object.text("route", record.route.as_deref());
-    object.text("service", record.service.as_deref());
-    object.text("endpoint", record.endpoint.as_deref());
-    object.raw("client_ip", format_args!("\"{}\"", record.client_ip));
-    object.raw("peer", format_args!("\"{}\"", record.peer));
-    object.text("method", Some(record.method.as_str()));
-    object.text("target", Some(record.target.as_str()));
-    object.text("protocol", Some(protocol(record.protocol)));
-    object.text("host", Some(&record.host));
-    object.raw("status", record.status);
-    object.text("reason", record.reason);
-    object.raw("request_bytes", record.request_bytes);
-    object.raw("response_bytes", record.response_bytes);
-    object.raw("duration_ms", Millis(record.duration));
-    object.optional("head_after_ms", record.head_after.map(Millis));
-    object.key("attempts");
-    attempts(&record.attempts, object.out);
-    object.key("tls");
-    tls(record.tls.as_deref(), object.out);
-    object.header("request_id", Some(&record.request_id));
-    object.header("user_agent", record.user_agent.as_ref());
-    object.header("referer", record.referer.as_ref());
-    object.raw("upgraded", record.upgraded);
+    object.plain(key!("time"), Timestamp(record.time).to_bytes());
+    object.text(key!("listener"), Some(record.listener));
+    object.text(key!("route"), record.route);
+    object.text(key!("service"), record.service);
+    object.text(key!("endpoint"), record.endpoint);
+    object.display(key!("client_ip"), record.client_ip);
+    object.display(key!("peer"), record.peer);
+    object.text(key!("method"), Some(record.method.as_str()));
+    object.text(key!("target"), Some(record.target));
+    object.plain(key!("protocol"), protocol(record.protocol));
+    object.text(key!("host"), Some(record.host));
+    object.number(key!("status"), record.status.into());
+    object.text(key!("reason"), record.reason);
+    object.number(key!("request_bytes"), record.request_bytes);
+    object.number(key!("response_bytes"), record.response_bytes);
+    object.millis(key!("duration_ms"), Some(record.duration));
+    object.millis(key!("head_after_ms"), record.head_after);
+    object.key(key!("attempts"));
+    attempts(record.attempts, object.out);
+    object.key(key!("tls"));
+    tls(record.tls, object.out);
+    object.header(key!("request_id"), Some(record.request_id));
+    object.header(key!("user_agent"), record.user_agent);
+    object.header(key!("referer"), record.referer);
+    object.value(key!("upgraded"), if record.upgraded { "true" } else { "false" });
     object.end();
 }
 
@@ -60,9 +67,9 @@ fn attempts(attempts: &[Attempt], out: &mut Vec<u8>) {
             out.push(b',');
         }
         let mut object = Object::begin(out);
-        object.text("endpoint", Some(&*attempt.endpoint));
-        object.text("outcome", Some(attempt.outcome));
-        object.raw("ms", Millis(attempt.elapsed));
+        object.text(key!("endpoint"), Some(&attempt.endpoint));
+        object.plain(key!("outcome"), attempt.outcome);
+        object.millis(key!("ms"), Some(attempt.elapsed));
         object.end();
     }
     out.push(b']');
@@ -71,80 +78,93 @@ fn attempts(attempts: &[Attempt], out: &mut Vec<u8>) {
 fn tls(tls: Option<&Tls>, out: &mut Vec<u8>) {
     let Some(tls) = tls else { return out.extend(b"null") };
     let mut object = Object::begin(out);
-    object.text("version", Some(tls.version));
-    object.text("cipher", Some(tls.cipher));
-    object.text("sni", tls.sni.as_deref());
-    object.text("client_subject", tls.client_subject.as_deref());
+    object.plain(key!("version"), tls.version);
+    object.plain(key!("cipher"), tls.cipher);
+    object.text(key!("sni"), tls.sni.as_deref());
+    object.text(key!("client_subject"), tls.client_subject.as_deref());
     object.end();
 }
 
-/// A JSON object being written.
+/// A JSON object being written. Each of its keys begins with a comma; that of the first becomes the brace.
 struct Object<'a> {
+    begin: usize,
     out: &'a mut Vec<u8>,
-    first: bool,
 }
 
 impl Object<'_> {
     fn begin(out: &mut Vec<u8>) -> Object<'_> {
-        out.push(b'{');
-        Object { out, first: true }
+        Object { begin: out.len(), out }
     }
 
     fn end(self) {
+        self.out[self.begin] = b'{';
         self.out.push(b'}');
     }
 
-    /// Names are constants that need no escaping.
-    fn key(&mut self, name: &str) {
-        if !self.first {
-            self.out.push(b',');
-        }
-        self.first = false;
-        for part in ["\"", name, "\":"] {
-            self.out.extend(part.as_bytes());
-        }
+    /// Of [`key!`].
+    fn key(&mut self, key: &'static str) {
+        self.out.extend_from_slice(key.as_bytes());
     }
 
     /// A value that is JSON already.
-    fn raw(&mut self, name: &str, value: impl std::fmt::Display) {
-        self.key(name);
-        append(self.out, format_args!("{value}"));
+    fn value(&mut self, key: &'static str, value: &str) {
+        self.key(key);
+        self.out.extend_from_slice(value.as_bytes());
     }
 
-    fn optional(&mut self, name: &str, value: Option<impl std::fmt::Display>) {
-        match value {
-            Some(value) => self.raw(name, value),
-            None => self.null(name),
-        }
+    fn number(&mut self, key: &'static str, value: u64) {
+        self.value(key, itoa::Buffer::new().format(value));
     }
 
-    fn null(&mut self, name: &str) {
-        self.key(name);
-        self.out.extend(b"null");
+    /// With three decimals.
+    fn millis(&mut self, key: &'static str, value: Option<Duration>) {
+        let Some(value) = value else { return self.value(key, "null") };
+        let micros = u64::try_from(value.as_micros()).unwrap_or(u64::MAX);
+        self.number(key, micros / 1_000);
+        self.out.push(b'.');
+        self.out.extend(decimal::<3>(micros % 1_000));
     }
 
-    fn text(&mut self, name: &str, value: Option<&str>) {
-        let Some(value) = value else { return self.null(name) };
-        self.key(name);
+    /// Text in which nothing needs escaping.
+    fn plain(&mut self, key: &'static str, value: impl AsRef<[u8]>) {
+        self.key(key);
+        self.out.push(b'"');
+        self.out.extend_from_slice(value.as_ref());
+        self.out.push(b'"');
+    }
+
+    /// The like, as it shows itself.
+    fn display(&mut self, key: &'static str, value: impl std::fmt::Display) {
+        self.key(key);
+        append(self.out, format_args!("\"{value}\""));
+    }
+
+    fn text(&mut self, key: &'static str, value: Option<&str>) {
+        let Some(value) = value else { return self.value(key, "null") };
+        self.key(key);
         self.out.push(b'"');
         quote(value, self.out);
         self.out.push(b'"');
     }
 
-    fn header(&mut self, name: &str, value: Option<&HeaderValue>) {
+    fn header(&mut self, key: &'static str, value: Option<&HeaderValue>) {
         let value = value.map(|value| String::from_utf8_lossy(value.as_bytes()));
-        self.text(name, value.as_deref());
+        self.text(key, value.as_deref());
     }
 }
 
 /// The inside of a JSON string. Most are plain, and to see that at once costs a tenth of looking for what is not.
 fn quote(text: &str, out: &mut Vec<u8>) {
-    // Every byte is asked, without a way out at the first that is special: so several are asked at a time.
-    if text.bytes().fold(true, |plain, byte| plain & is_plain(byte)) {
+    if is_all_plain(text.as_bytes()) {
         out.extend(text.as_bytes());
     } else {
         escape_json(text, out);
     }
+}
+
+/// Every byte is asked, without a way out at the first that is special: so several are asked at a time.
+fn is_all_plain(bytes: &[u8]) -> bool {
+    bytes.iter().fold(true, |plain, byte| plain & is_plain(*byte))
 }
 
 fn is_plain(byte: u8) -> bool {
@@ -171,52 +191,51 @@ fn is_special(character: char) -> bool {
     character.is_control() || matches!(character, '"' | '\\' | '\u{2028}' | '\u{2029}')
 }
 
-/// Milliseconds with three decimals.
-struct Millis(Duration);
-
-impl std::fmt::Display for Millis {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let micros = self.0.as_micros();
-        write!(out, "{}.{:03}", micros / 1_000, micros % 1_000)
-    }
-}
-
 /// For example `21/Nov/2026:05:12:00 +0000`.
-struct ClfTime(SystemTime);
-
-impl std::fmt::Display for ClfTime {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-        let time = OffsetDateTime::from(self.0);
-        let (year, month, day) = (time.year(), MONTHS[usize::from(u8::from(time.month())) - 1], time.day());
-        let (hour, minute, second) = (time.hour(), time.minute(), time.second());
-        write!(out, "{day:02}/{month}/{year:04}:{hour:02}:{minute:02}:{second:02} +0000")
+fn clf_time(time: SystemTime) -> [u8; 26] {
+    const MONTHS: [&[u8; 3]; 12] =
+        [b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec"];
+    let time = OffsetDateTime::from(time);
+    let mut text = *b"DD/Mon/YYYY:HH:MM:SS +0000";
+    text[..2].copy_from_slice(&decimal::<2>(time.day().into()));
+    text[3..6].copy_from_slice(MONTHS[usize::from(u8::from(time.month())) - 1]);
+    text[7..11].copy_from_slice(&decimal::<4>(u64::from(time.year().unsigned_abs())));
+    for (pair, place) in [time.hour(), time.minute(), time.second()].into_iter().zip(text[12..].chunks_mut(3)) {
+        place[..2].copy_from_slice(&decimal::<2>(pair.into()));
     }
+    text
 }
 
-fn common(record: &Record, out: &mut Vec<u8>) {
-    append(out, format_args!("{} - - [{}] \"", record.client_ip, ClfTime(record.time)));
+fn common(record: &Record<'_>, out: &mut Vec<u8>) {
+    append(out, format_args!("{} - - [", record.client_ip));
+    out.extend(clf_time(record.time));
+    out.extend(b"] \"");
     escape(record.method.as_str().as_bytes(), out);
     out.push(b' ');
-    escape(record.target.as_str().as_bytes(), out);
-    append(out, format_args!(" {}\" {} ", protocol(record.protocol), record.status));
+    escape(record.target.as_bytes(), out);
+    for part in [" ", protocol(record.protocol), "\" ", itoa::Buffer::new().format(record.status), " "] {
+        out.extend_from_slice(part.as_bytes());
+    }
     match record.response_bytes {
         0 => out.push(b'-'),
-        bytes => append(out, format_args!("{bytes}")),
+        bytes => out.extend_from_slice(itoa::Buffer::new().format(bytes).as_bytes()),
     }
 }
 
-fn combined(record: &Record, out: &mut Vec<u8>) {
+fn combined(record: &Record<'_>, out: &mut Vec<u8>) {
     common(record, out);
-    for header in [&record.referer, &record.user_agent] {
+    for header in [record.referer, record.user_agent] {
         out.extend(b" \"");
-        escape(header.as_ref().map_or(b"-", HeaderValue::as_bytes), out);
+        escape(header.map_or(b"-", HeaderValue::as_bytes), out);
         out.push(b'"');
     }
 }
 
 /// As Apache does: quotes and backslashes get a backslash, what is not printable ASCII becomes `\xhh`.
 fn escape(bytes: &[u8], out: &mut Vec<u8>) {
+    if is_all_plain(bytes) {
+        return out.extend_from_slice(bytes);
+    }
     for byte in bytes {
         match byte {
             b'"' | b'\\' => out.extend([b'\\', *byte]),

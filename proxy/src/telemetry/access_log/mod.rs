@@ -1,15 +1,16 @@
 //! One line per request, written off the request path.
 //!
-//! A worker moves a [`Record`] into a bounded queue: one short lock, no formatting, no system call in the usual case.
-//! One thread per log formats and writes. When the queue is full, records are dropped and counted; the data path never
-//! waits for a disk or a pipe.
+//! A worker formats its [`Record`] and copies the line into a bounded queue: one short lock, no system call in the usual
+//! case. One thread per log writes, and does no more than that: where it shares a core with a worker, the worker's
+//! requests wait for it. When the queue is full, lines are dropped and counted; the data path never waits for a disk or a
+//! pipe.
 
+use std::cell::RefCell;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Version};
 use waypost_config::telemetry as config;
 
@@ -21,34 +22,39 @@ mod line;
 mod queue;
 mod writer;
 
-/// Records kept for the writer while it is busy: a few seconds' worth at full load, about 8 MiB.
-const CAPACITY: usize = 16_384;
+/// Bytes kept for the writer while it is busy: a second's worth at full load.
+const CAPACITY: usize = 8 * 1024 * 1024;
+
+thread_local! {
+    /// The line that is being made, so that the queue is not locked for as long as that takes.
+    static LINE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
 /// All that a line may say of one request.
-#[derive(Debug, Clone)]
-pub struct Record {
+#[derive(Debug, Clone, Copy)]
+pub struct Record<'a> {
     /// When the request head was complete.
     pub time: SystemTime,
     /// Name of the listener.
-    pub listener: Arc<str>,
+    pub listener: &'a str,
     /// Name of the route, if one was found.
-    pub route: Option<Arc<str>>,
+    pub route: Option<&'a str>,
     /// Name of the service, if there is a route.
-    pub service: Option<Arc<str>>,
+    pub service: Option<&'a str>,
     /// Name of the endpoint that answered.
-    pub endpoint: Option<Arc<str>>,
+    pub endpoint: Option<&'a str>,
     /// The client, through trusted proxies.
     pub client_ip: IpAddr,
     /// The socket's other end.
     pub peer: SocketAddr,
     /// The request's method.
-    pub method: Method,
+    pub method: &'a Method,
     /// Path and query as the client sent them.
-    pub target: PathAndQuery,
+    pub target: &'a str,
     /// Protocol of the client's connection.
     pub protocol: Version,
     /// Host asked for, without port; empty when there was none.
-    pub host: String,
+    pub host: &'a str,
     /// Status of the response; 499 when the client left before there was one.
     pub status: u16,
     /// Why Waypost answered by itself, if it did: a [`Cause`](crate::reply::Cause) token.
@@ -62,15 +68,15 @@ pub struct Record {
     /// From the request head to the response head, if there was one.
     pub head_after: Option<Duration>,
     /// Every attempt, in order.
-    pub attempts: Vec<Attempt>,
+    pub attempts: &'a [Attempt],
     /// The client's TLS session, if it came over TLS.
-    pub tls: Option<Arc<Tls>>,
+    pub tls: Option<&'a Tls>,
     /// `X-Request-Id`.
-    pub request_id: HeaderValue,
+    pub request_id: &'a HeaderValue,
     /// `User-Agent`.
-    pub user_agent: Option<HeaderValue>,
+    pub user_agent: Option<&'a HeaderValue>,
     /// `Referer`.
-    pub referer: Option<HeaderValue>,
+    pub referer: Option<&'a HeaderValue>,
     /// Whether the connection was upgraded (WebSocket).
     pub upgraded: bool,
 }
@@ -105,6 +111,7 @@ pub struct AccessLog(Arc<Inner>);
 
 struct Inner {
     queue: Arc<Queue>,
+    format: config::AccessLogFormat,
     sample: f64,
 }
 
@@ -117,15 +124,20 @@ impl AccessLog {
 
     fn start(config: &config::AccessLog, target: Target, queue: Queue, metrics: &Metrics) -> io::Result<AccessLog> {
         let queue = Arc::new(queue);
-        Writer::new(Arc::clone(&queue), target, config.format, metrics).spawn()?;
-        Ok(AccessLog(Arc::new(Inner { queue, sample: config.sample.0 })))
+        Writer::new(Arc::clone(&queue), target, metrics).spawn()?;
+        Ok(AccessLog(Arc::new(Inner { queue, format: config.format, sample: config.sample.0 })))
     }
 
-    /// Hands a record to the writer: all failed requests, and of the others the configured share. Never waits.
-    pub fn record(&self, record: Record) {
-        if record.status >= 500 || fastrand::f64() < self.0.sample {
-            self.0.queue.push(record);
+    /// Hands a line to the writer: of all failed requests, and of the others' configured share. Never waits.
+    pub fn record(&self, record: &Record<'_>) {
+        if record.status < 500 && fastrand::f64() >= self.0.sample {
+            return;
         }
+        LINE.with_borrow_mut(|line| {
+            line.clear();
+            line::write(self.0.format, record, line);
+            self.0.queue.push(line);
+        });
     }
 
     /// Opens a file anew under its name, after what is queued has gone to the old one (for SIGUSR1, when a rotation

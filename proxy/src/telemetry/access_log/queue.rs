@@ -1,21 +1,20 @@
-//! The bounded way from the workers to the writer.
+//! The bounded way of lines from the workers to the writer.
 //!
-//! A channel would wake the writer for each record; here it is woken once a batch, so that a worker pays for a lock
-//! that is held for one push, and seldom for a system call.
+//! A channel would wake the writer for each line; here it is woken once a batch, so that a worker pays for a lock that
+//! is held for one copy, and seldom for a system call.
 
 use std::mem;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use super::Record;
 use crate::telemetry::metrics::Counter;
 
 /// How long the writer lets a batch grow. A line is in the file at most this and one write later.
 const LINGER: Duration = Duration::from_millis(50);
 
-/// The writer does not linger over more records than this.
-const BATCH: usize = 1_024;
+/// The writer does not linger over more bytes than this: about a hundred lines.
+pub(super) const BATCH: usize = 64 * 1024;
 
 /// How long the writer waits before it tries a failed write again.
 const RETRY: Duration = Duration::from_millis(100);
@@ -26,13 +25,16 @@ pub(super) struct Queue {
     work: Condvar,
     /// The writer is gone.
     gone: Condvar,
+    /// Bytes of lines that may wait.
     capacity: usize,
     dropped: Counter,
 }
 
 #[derive(Default)]
 struct State {
-    records: Vec<Record>,
+    bytes: Vec<u8>,
+    /// How many lines they are.
+    lines: u64,
     reopen: bool,
     closed: bool,
     finished: bool,
@@ -42,14 +44,31 @@ impl State {
     fn urgent(&self) -> bool {
         self.reopen || self.closed
     }
+
+    fn give(&mut self, pending: &mut Vec<u8>) -> u64 {
+        if pending.is_empty() {
+            mem::swap(&mut self.bytes, pending);
+        } else {
+            pending.append(&mut self.bytes);
+        }
+        mem::take(&mut self.lines)
+    }
+
+    fn turn(&mut self) -> Turn {
+        match (self.closed, mem::take(&mut self.reopen)) {
+            (true, _) => Turn::Close,
+            (false, true) => Turn::Reopen,
+            (false, false) => Turn::Write,
+        }
+    }
 }
 
 /// What the writer wants of its next turn.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Want {
-    /// Records.
-    Records,
-    /// Only a pause: earlier lines could not be written yet. Records stay here, where they are bounded.
+    /// Lines.
+    Lines,
+    /// Only a pause: earlier lines could not be written yet. Later ones stay here, where they are bounded.
     Pause,
 }
 
@@ -69,18 +88,20 @@ impl Queue {
         Queue { state: Mutex::default(), work: Condvar::new(), gone: Condvar::new(), capacity, dropped }
     }
 
-    pub(super) fn push(&self, record: Record) {
+    pub(super) fn push(&self, line: &[u8]) {
         let mut state = self.state.lock();
-        if state.closed || state.records.len() >= self.capacity {
+        let before = state.bytes.len();
+        let length = before + line.len();
+        if state.closed || length > self.capacity {
             drop(state);
             self.dropped.inc();
             return;
         }
-        state.records.push(record);
-        let length = state.records.len();
+        state.bytes.extend_from_slice(line);
+        state.lines += 1;
         drop(state);
-        // The first record starts the writer's linger, the last of a batch ends it.
-        if length == 1 || length == BATCH {
+        // The first line starts the writer's linger, the last of a batch ends it.
+        if before == 0 || before < BATCH && length >= BATCH {
             self.work.notify_one();
         }
     }
@@ -107,26 +128,20 @@ impl Queue {
         self.gone.notify_all();
     }
 
-    /// Waits for something to do and moves the records, if any, into the empty `batch`.
-    pub(super) fn take(&self, want: Want, batch: &mut Vec<Record>) -> Turn {
+    /// Waits for something to do and adds the lines, if any, to `pending`; says how many those are.
+    pub(super) fn take(&self, want: Want, pending: &mut Vec<u8>) -> (u64, Turn) {
         let mut state = self.state.lock();
         match want {
-            Want::Records => self.gather(&mut state),
+            Want::Lines => self.gather(&mut state),
             Want::Pause => self.wait(&mut state, RETRY, |state| !state.urgent()),
         }
-        if want == Want::Records || state.closed {
-            mem::swap(&mut state.records, batch);
-        }
-        match (state.closed, mem::take(&mut state.reopen)) {
-            (true, _) => Turn::Close,
-            (false, true) => Turn::Reopen,
-            (false, false) => Turn::Write,
-        }
+        let taken = want == Want::Lines || state.closed;
+        (if taken { state.give(pending) } else { 0 }, state.turn())
     }
 
     fn gather(&self, state: &mut MutexGuard<'_, State>) {
-        self.work.wait_while(state, |state| state.records.is_empty() && !state.urgent());
-        self.wait(state, LINGER, |state| state.records.len() < BATCH && !state.urgent());
+        self.work.wait_while(state, |state| state.bytes.is_empty() && !state.urgent());
+        self.wait(state, LINGER, |state| state.bytes.len() < BATCH && !state.urgent());
     }
 
     fn wait(&self, state: &mut MutexGuard<'_, State>, limit: Duration, condition: impl Fn(&State) -> bool) {

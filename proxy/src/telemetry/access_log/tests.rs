@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::sync::mpsc;
+use std::sync::{LazyLock, mpsc};
 use std::time::Instant;
 
 use waypost_config::telemetry::{AccessLogFormat, AccessLogPath};
@@ -10,44 +10,53 @@ use waypost_config::value::Percent;
 
 use super::*;
 
-fn record() -> Record {
+fn record() -> Record<'static> {
+    static ATTEMPTS: LazyLock<[Attempt; 2]> = LazyLock::new(|| {
+        [
+            Attempt { endpoint: "web-1".into(), outcome: "connect_failed", elapsed: Duration::from_micros(300) },
+            Attempt { endpoint: "web-2".into(), outcome: "ok", elapsed: Duration::from_millis(8) },
+        ]
+    });
+    static TLS: LazyLock<Tls> = LazyLock::new(|| Tls {
+        version: "TLSv1.3",
+        cipher: "TLS13_AES_128_GCM_SHA256",
+        sni: Some("shop.example".to_owned()),
+        client_subject: None,
+    });
+    static HEADERS: [HeaderValue; 3] = [
+        HeaderValue::from_static("0190-7a"),
+        HeaderValue::from_static("curl/8"),
+        HeaderValue::from_static("https://shop.example/"),
+    ];
     Record {
         time: SystemTime::UNIX_EPOCH + Duration::from_millis(1_795_237_920_123),
-        listener: "websecure".into(),
-        route: Some("shop".into()),
-        service: Some("shop".into()),
-        endpoint: Some("web-2".into()),
+        listener: "websecure",
+        route: Some("shop"),
+        service: Some("shop"),
+        endpoint: Some("web-2"),
         client_ip: "203.0.113.7".parse().unwrap(),
         peer: "10.0.0.9:40000".parse().unwrap(),
-        method: Method::GET,
-        target: PathAndQuery::from_static("/cart?item=1"),
+        method: &Method::GET,
+        target: "/cart?item=1",
         protocol: Version::HTTP_2,
-        host: "shop.example".to_owned(),
+        host: "shop.example",
         status: 200,
         reason: None,
         request_bytes: 0,
         response_bytes: 1_234,
         duration: Duration::from_micros(12_345),
         head_after: Some(Duration::from_micros(9_001)),
-        attempts: vec![
-            Attempt { endpoint: "web-1".into(), outcome: "connect_failed", elapsed: Duration::from_micros(300) },
-            Attempt { endpoint: "web-2".into(), outcome: "ok", elapsed: Duration::from_millis(8) },
-        ],
-        tls: Some(Arc::new(Tls {
-            version: "TLSv1.3",
-            cipher: "TLS13_AES_128_GCM_SHA256",
-            sni: Some("shop.example".to_owned()),
-            client_subject: None,
-        })),
-        request_id: HeaderValue::from_static("0190-7a"),
-        user_agent: Some(HeaderValue::from_static("curl/8")),
-        referer: Some(HeaderValue::from_static("https://shop.example/")),
+        attempts: &*ATTEMPTS,
+        tls: Some(&TLS),
+        request_id: &HEADERS[0],
+        user_agent: Some(&HEADERS[1]),
+        referer: Some(&HEADERS[2]),
         upgraded: false,
     }
 }
 
 /// A request that met nothing and said nothing.
-fn bare() -> Record {
+fn bare() -> Record<'static> {
     Record {
         route: None,
         service: None,
@@ -56,7 +65,7 @@ fn bare() -> Record {
         reason: Some("no_route"),
         response_bytes: 0,
         head_after: None,
-        attempts: Vec::new(),
+        attempts: &[],
         tls: None,
         user_agent: None,
         referer: None,
@@ -64,14 +73,14 @@ fn bare() -> Record {
     }
 }
 
-fn line(format: AccessLogFormat, record: &Record) -> String {
+fn line(format: AccessLogFormat, record: &Record<'_>) -> String {
     let mut out = Vec::new();
     line::write(format, record, &mut out);
     String::from_utf8(out).unwrap()
 }
 
 #[track_caller]
-fn check(format: AccessLogFormat, record: &Record, expected: &str) {
+fn check(format: AccessLogFormat, record: &Record<'_>, expected: &str) {
     assert_eq!(line(format, record), format!("{expected}\n"));
 }
 
@@ -128,16 +137,17 @@ fn common_and_combined_lines_are_as_apache_writes_them() {
 }
 
 /// What a client can send at worst: every byte that a header value may have, and a path with all that a URI takes.
-fn hostile() -> Record {
-    let bytes: Vec<u8> = (0u8..=255).filter(|byte| HeaderValue::from_bytes(&[*byte]).is_ok()).collect();
-    let value =
-        HeaderValue::from_bytes(&[b"\",\"status\":200} \xc2\x9b31m \xe2\x80\xa8", &bytes[..]].concat()).unwrap();
+fn hostile() -> Record<'static> {
+    static VALUE: LazyLock<HeaderValue> = LazyLock::new(|| {
+        let bytes: Vec<u8> = (0u8..=255).filter(|byte| HeaderValue::from_bytes(&[*byte]).is_ok()).collect();
+        HeaderValue::from_bytes(&[b"\",\"status\":200} \xc2\x9b31m \xe2\x80\xa8", &bytes[..]].concat()).unwrap()
+    });
     Record {
-        host: "a\"b\\c\r\nd\u{7f}".to_owned(),
-        target: PathAndQuery::from_maybe_shared(bytes::Bytes::from_static(b"/\"x\xc3\xa9")).unwrap(),
-        request_id: value.clone(),
-        user_agent: Some(value.clone()),
-        referer: Some(value),
+        host: "a\"b\\c\r\nd\u{7f}",
+        target: "/\"x\u{e9}",
+        request_id: &VALUE,
+        user_agent: Some(&VALUE),
+        referer: Some(&VALUE),
         ..record()
     }
 }
@@ -160,8 +170,8 @@ fn nothing_a_client_sends_can_end_a_line_or_a_field() {
 
 #[test]
 fn combined_escapes_quotes_and_bytes_beyond_ascii() {
-    let record =
-        Record { referer: Some(HeaderValue::from_bytes(b"a\"b\\c\t\xe9").unwrap()), user_agent: None, ..record() };
+    let referer = HeaderValue::from_bytes(b"a\"b\\c\t\xe9").unwrap();
+    let record = Record { referer: Some(&referer), user_agent: None, ..record() };
     let line = line(AccessLogFormat::Combined, &record);
     assert!(line.ends_with(" \"a\\\"b\\\\c\\x09\\xe9\" \"-\"\n"), "{line}");
 }
@@ -171,7 +181,7 @@ fn config(path: &std::path::Path) -> config::AccessLog {
     config::AccessLog { path, format: AccessLogFormat::Json, sample: Percent::ALL }
 }
 
-fn numbered(status: u16, number: u64) -> Record {
+fn numbered(status: u16, number: u64) -> Record<'static> {
     Record { status, response_bytes: number, ..record() }
 }
 
@@ -201,15 +211,15 @@ fn closing_the_log_writes_out_every_line_in_order() {
     let log = AccessLog::open(&config(&path), &metrics).unwrap();
     let clone = log.clone();
     for number in 0..5_000 {
-        log.record(numbered(200, number));
+        log.record(&numbered(200, number));
     }
     drop(log);
-    clone.record(numbered(200, 5_000));
+    clone.record(&numbered(200, 5_000));
     clone.close(PATIENCE);
     assert_eq!(numbers(&fs::read_to_string(&path).unwrap()), (0..=5_000).collect::<Vec<_>>());
     assert_eq!(metrics.access_log_lines.get(), 5_001);
     assert_eq!(metrics.access_log_dropped.get(), 0);
-    clone.record(numbered(200, 5_001));
+    clone.record(&numbered(200, 5_001));
     assert_eq!(metrics.access_log_dropped.get(), 1);
 }
 
@@ -219,7 +229,7 @@ fn last_handle_that_goes_leaves_no_line_behind() {
     let path = folder.path().join("access.log");
     let metrics = Metrics::new();
     let log = AccessLog::open(&config(&path), &metrics).unwrap();
-    (0..2_000).for_each(|number| log.record(numbered(200, number)));
+    (0..2_000).for_each(|number| log.record(&numbered(200, number)));
     drop(log);
     eventually(|| metrics.access_log_lines.get() == 2_000);
     assert_eq!(numbers(&fs::read_to_string(&path).unwrap()).len(), 2_000);
@@ -228,7 +238,7 @@ fn last_handle_that_goes_leaves_no_line_behind() {
 #[test]
 fn end_of_the_process_does_not_wait_for_a_reader_that_hangs() {
     let bench = bench(4);
-    bench.log.record(numbered(200, 0));
+    bench.log.record(&numbered(200, 0));
     bench.begun.recv().unwrap();
     let begun = Instant::now();
     bench.log.close(Duration::from_millis(10));
@@ -240,7 +250,7 @@ fn line_is_written_while_the_log_stays_open() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("access.log");
     let log = AccessLog::open(&config(&path), &Metrics::new()).unwrap();
-    log.record(record());
+    log.record(&record());
     eventually(|| fs::read_to_string(&path).unwrap().ends_with('\n'));
 }
 
@@ -251,14 +261,14 @@ fn rotation_by_rename_loses_no_line() {
     let rotated = |at: u64| folder.path().join(format!("access.log.{at}"));
     let log = AccessLog::open(&config(&path), &Metrics::new()).unwrap();
     std::thread::scope(|scope| {
-        scope.spawn(|| (0..3_000).for_each(|number| log.record(numbered(200, number))));
+        scope.spawn(|| (0..3_000).for_each(|number| log.record(&numbered(200, number))));
         for at in 0..3 {
             fs::rename(&path, rotated(at)).unwrap();
             log.reopen();
             eventually(|| path.exists());
         }
     });
-    log.record(numbered(200, 3_000));
+    log.record(&numbered(200, 3_000));
     log.close(PATIENCE);
     let files = (0..3).map(rotated).chain([path]);
     let all: Vec<u64> = files.flat_map(|file| numbers(&fs::read_to_string(file).unwrap())).collect();
@@ -275,7 +285,7 @@ fn reopen_that_fails_keeps_the_old_file() {
     fs::rename(folder.path().join("sub"), &moved).unwrap();
     log.reopen();
     eventually(|| metrics.access_log_errors.get() == 1);
-    log.record(numbered(200, 1));
+    log.record(&numbered(200, 1));
     log.close(PATIENCE);
     assert_eq!(numbers(&fs::read_to_string(moved.join("access.log")).unwrap()), [1]);
 }
@@ -287,7 +297,7 @@ fn failed_requests_are_logged_whatever_the_sample() {
     let none = config::AccessLog { sample: Percent(0.0), ..config(&path) };
     let log = AccessLog::open(&none, &Metrics::new()).unwrap();
     for (number, status) in [(1, 200), (2, 499), (3, 500), (4, 503)] {
-        log.record(numbered(status, number));
+        log.record(&numbered(status, number));
     }
     log.close(PATIENCE);
     assert_eq!(numbers(&fs::read_to_string(&path).unwrap()), [3, 4]);
@@ -322,7 +332,9 @@ struct Bench {
     metrics: Arc<Metrics>,
 }
 
-fn bench(capacity: usize) -> Bench {
+/// With a queue that holds so many lines of [`numbered`].
+fn bench(lines: usize) -> Bench {
+    let capacity = lines * line(AccessLogFormat::Json, &numbered(200, 0)).len();
     let (begun, begun_seen) = mpsc::channel();
     let (orders, orders_taken) = mpsc::channel();
     let (written, written_seen) = mpsc::channel();
@@ -345,10 +357,10 @@ impl Bench {
 #[test]
 fn full_queue_drops_and_counts_and_never_waits() {
     let bench = bench(4);
-    bench.log.record(numbered(200, 0));
+    bench.log.record(&numbered(200, 0));
     bench.begun.recv().unwrap();
     for number in 1..=7 {
-        bench.log.record(numbered(200, number));
+        bench.log.record(&numbered(200, number));
     }
     assert_eq!(bench.metrics.access_log_dropped.get(), 3);
     assert_eq!(numbers(&bench.finish()), [0, 1, 2, 3, 4]);
@@ -358,12 +370,12 @@ fn full_queue_drops_and_counts_and_never_waits() {
 fn full_disk_is_counted_and_recovers_without_a_torn_or_doubled_line() {
     let bench = bench(4);
     let metrics = Arc::clone(&bench.metrics);
-    bench.log.record(numbered(200, 0));
+    bench.log.record(&numbered(200, 0));
     bench.orders.send(Some(10)).unwrap();
     bench.orders.send(None).unwrap();
     bench.orders.send(None).unwrap();
     eventually(|| metrics.access_log_errors.get() == 2);
-    bench.log.record(numbered(200, 1));
+    bench.log.record(&numbered(200, 1));
     assert_eq!(metrics.access_log_lines.get(), 0);
     bench.orders.send(Some(usize::MAX)).unwrap();
     eventually(|| metrics.access_log_lines.get() == 1);
@@ -378,7 +390,7 @@ fn lines_that_a_full_disk_swallowed_at_the_end_are_counted_as_dropped() {
     for _ in 0..100 {
         bench.orders.send(None).unwrap();
     }
-    bench.log.record(numbered(200, 0));
+    bench.log.record(&numbered(200, 0));
     bench.begun.recv().unwrap();
     bench.log.close(PATIENCE);
     assert_eq!((metrics.access_log_lines.get(), metrics.access_log_dropped.get()), (0, 1));

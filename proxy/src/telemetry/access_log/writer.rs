@@ -1,4 +1,4 @@
-//! The thread that formats and writes.
+//! The thread that writes.
 //!
 //! Owns the file and the lines that could not be written yet. A failed write is said once in the log, counted, and
 //! tried again until it succeeds; meanwhile the queue fills and drops.
@@ -9,10 +9,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 
-use waypost_config::telemetry::{AccessLogFormat, AccessLogPath};
+use waypost_config::telemetry::AccessLogPath;
 
-use super::line;
-use super::queue::{Queue, Turn, Want};
+use super::queue::{BATCH, Queue, Turn, Want};
 use crate::telemetry::metrics::{Counter, Metrics};
 
 /// Where lines go.
@@ -37,10 +36,12 @@ fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).append(true).open(path)
 }
 
+/// Room that is kept for the next batch.
+const KEPT: usize = 2 * BATCH;
+
 pub(super) struct Writer {
     queue: Arc<Queue>,
     target: Target,
-    format: AccessLogFormat,
     /// Bytes of lines not yet written; the first may be the rest of a line.
     pending: Vec<u8>,
     /// Lines that end in `pending`.
@@ -52,11 +53,10 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn new(queue: Arc<Queue>, target: Target, format: AccessLogFormat, metrics: &Metrics) -> Writer {
+    pub(super) fn new(queue: Arc<Queue>, target: Target, metrics: &Metrics) -> Writer {
         Writer {
             queue,
             target,
-            format,
             pending: Vec::new(),
             lines: 0,
             failing: false,
@@ -73,14 +73,10 @@ impl Writer {
     }
 
     fn run(mut self) {
-        let mut batch = Vec::new();
         loop {
-            let want = if self.failing { Want::Pause } else { Want::Records };
-            let turn = self.queue.take(want, &mut batch);
-            for record in batch.drain(..) {
-                line::write(self.format, &record, &mut self.pending);
-                self.lines += 1;
-            }
+            let want = if self.failing { Want::Pause } else { Want::Lines };
+            let (lines, turn) = self.queue.take(want, &mut self.pending);
+            self.lines += lines;
             self.flush();
             match turn {
                 Turn::Write => {}
@@ -95,6 +91,8 @@ impl Writer {
     fn flush(&mut self) {
         let (written, result) = write_out(&mut *self.target.out, &self.pending);
         self.pending.drain(..written);
+        // After a full disk there may have been megabytes.
+        self.pending.shrink_to(KEPT);
         let lines = line_ends(&self.pending);
         self.written.inc_by(self.lines - lines);
         self.lines = lines;

@@ -45,9 +45,14 @@ pub struct Slot {
 pub struct Position(AtomicU64);
 
 impl Position {
-    // Relaxed in both: each ticket only has to be unique, it guards no other memory. 64 bits never wrap.
+    // Relaxed in all: each ticket only has to be unique, it guards no other memory. 64 bits never wrap.
     fn ticket(&self) -> u64 {
         self.0.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// A ticket was of no use. Of two who do this at once, or beside a pick, one turn may come twice.
+    fn give_back(&self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Uses up the tickets that were passed over.

@@ -75,7 +75,13 @@ impl Turns {
             return Some(self.at(ticket.wrapping_add(skipped)));
         }
         let start = self.at(ticket);
-        (1..members).map(|step| (start + step) % members).find(|member| open(*member))
+        let found = (1..members).map(|step| (start + step) % members).find(|member| open(*member));
+        if found.is_none() {
+            // Whoever asks again, with other wishes or another tier, has the same turn: with two tickets each time, it
+            // would always be the same of two endpoints.
+            self.position.give_back();
+        }
+        found
     }
 
     fn at(&self, ticket: u64) -> usize {
@@ -225,6 +231,17 @@ mod tests {
         let balancer = balancer(Kind::RoundRobin, &weights);
         let picks = (0..300).map(|_| balancer.pick(0, &|index| index != 1).unwrap());
         assert_eq!(counts(&weights, picks), [100, 0, 100, 100]);
+    }
+
+    #[test]
+    fn whoever_finds_nobody_uses_up_no_turn() {
+        let position = Arc::default();
+        let [first, second] = [(); 2].map(|()| build(Kind::RoundRobin, slots(&[1, 1]), &position));
+        let picks = (0..6).map(|_| {
+            assert_eq!(first.pick(0, &|_| false), None);
+            second.pick(0, &|_| true).unwrap()
+        });
+        assert_eq!(picks.collect::<Vec<_>>(), [0, 1, 0, 1, 0, 1]);
     }
 
     #[test]

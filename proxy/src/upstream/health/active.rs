@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 use waypost_config::service::HealthCheck;
 
 use super::probe::Probe;
-use super::{Health, ProbeFailure, State, Transition};
+use super::{Health, ProbeFailure, State, Transition, is_not_made};
 
 /// The first probe of an endpoint that serves already comes within this.
 const FIRST_WITHIN: Duration = Duration::from_secs(1);
@@ -19,24 +19,38 @@ const FIRST_WITHIN: Duration = Duration::from_secs(1);
 /// The first probe of an endpoint that waits for it comes within this.
 const FIRST_OF_CHECKING_WITHIN: Duration = Duration::from_millis(100);
 
+/// Of many endpoints that begin together, one after another is probed, so far apart: a thousand in a fifth of a second.
+const FIRST_APART: Duration = Duration::from_micros(200);
+
 /// Probes asked for are at least this far apart, or a tenth of the interval if that is longer.
 const EARLY_APART: Duration = Duration::from_millis(100);
 
-/// Probes for ever; the caller aborts it. `wake` asks for an early probe, after a failed request.
+/// How long an endpoint waits for its first probe, by chance; it is one of a `crowd` that begin together.
+pub fn first_delay(check: &HealthCheck, state: State, crowd: usize) -> Duration {
+    let alone = if state == State::Checking { FIRST_OF_CHECKING_WITHIN } else { FIRST_WITHIN };
+    let together = FIRST_APART * u32::try_from(crowd).unwrap_or(u32::MAX);
+    alone.max(together).min(*check.interval).mul_f64(fastrand::f64())
+}
+
+/// Probes for ever, from now on; the caller aborts it. `wake` asks for an early probe, after a failed request.
 pub async fn watch(
     target: impl Probe,
     health: Arc<Health>,
     wake: Arc<Notify>,
     on_transition: impl Fn(Transition) + Send,
 ) {
-    sleep(first_delay(target.check(), health.state())).await;
     loop {
         let began = Instant::now();
         let outcome = in_time(&target).await;
         if let Some(transition) = health.record(&outcome, Instant::now().into_std()) {
             on_transition(transition);
         }
-        wait(target.check(), began, &wake).await;
+        if is_not_made(&outcome) {
+            // Nothing is known of the endpoint, so the next probe need not be due.
+            sleep_until(began + early(target.check())).await;
+        } else {
+            wait(target.check(), began, &wake).await;
+        }
     }
 }
 
@@ -45,19 +59,18 @@ async fn in_time(target: &impl Probe) -> Result<(), ProbeFailure> {
     timeout(limit, target.probe()).await.unwrap_or(Err(ProbeFailure::TimedOut { after: limit }))
 }
 
-fn first_delay(check: &HealthCheck, state: State) -> Duration {
-    let within = if state == State::Checking { FIRST_OF_CHECKING_WITHIN } else { FIRST_WITHIN };
-    within.min(*check.interval).mul_f64(fastrand::f64())
-}
-
 /// Until the next probe is due, counted from the beginning of the last one.
 async fn wait(check: &HealthCheck, began: Instant, wake: &Notify) {
     let due = began + check.interval.mul_f64(0.9 + 0.2 * fastrand::f64());
-    let early = began + EARLY_APART.max(*check.interval / 10);
+    let early = began + early(check);
     tokio::select! {
         () = sleep_until(due) => {}
         () = wake.notified() => sleep_until(early.min(due)).await,
     }
+}
+
+fn early(check: &HealthCheck) -> Duration {
+    EARLY_APART.max(*check.interval / 10)
 }
 
 #[cfg(test)]
@@ -65,7 +78,7 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use parking_lot::Mutex;
-    use tokio::time::interval;
+    use tokio::time::{interval, sleep};
     use waypost_config::value;
 
     use super::*;
@@ -124,19 +137,22 @@ mod tests {
         HealthCheck { interval: value::Duration::seconds(interval), ..HealthCheck::default() }
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn first_probe_of_a_new_endpoint_comes_at_once() {
-        let watched = Watched::new(Scripted { check: every(3600), ..Scripted::default() });
-        watched.run(FIRST_OF_CHECKING_WITHIN + Duration::from_millis(2)).await;
-        assert_eq!(watched.health.state(), State::Up);
+    /// The longest of many waits for the first probe is within the limit and near it.
+    #[track_caller]
+    fn check_first(interval: u64, state: State, crowd: usize, limit: Duration) {
+        let delays = (0..1000).map(|_| first_delay(&every(interval), state, crowd));
+        let longest = delays.max().unwrap();
+        assert!(longest <= limit && longest > limit.mul_f64(0.9), "{longest:?}, not {limit:?}");
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn first_probe_of_a_serving_endpoint_comes_within_a_second() {
-        let watched = Watched::new(Scripted { check: every(3600), ..Scripted::default() });
-        watched.health.record(&Ok(()), Instant::now().into_std());
-        watched.run(FIRST_WITHIN + Duration::from_millis(2)).await;
-        assert_eq!(watched.target.probed.lock().len(), 1);
+    #[test]
+    fn first_probe_comes_at_once_where_it_is_waited_for_and_in_a_crowd_after_the_others() {
+        check_first(3600, State::Checking, 1, SECOND / 10);
+        check_first(3600, State::Checking, 500, SECOND / 10);
+        check_first(3600, State::Checking, 5_000, SECOND);
+        check_first(3600, State::Up, 1, SECOND);
+        check_first(3600, State::Up, 10_000, 2 * SECOND);
+        check_first(1, State::Checking, 10_000, SECOND);
     }
 
     #[tokio::test(start_paused = true)]

@@ -146,8 +146,12 @@ impl Health {
         self.record.lock().status.clone()
     }
 
-    /// Counts the outcome of a probe; without a health check (a probe that outlived it) nothing happens.
+    /// Counts the outcome of a probe. Nothing happens without a health check (a probe that outlived it), or if the probe
+    /// could not be made.
     pub fn record(&self, outcome: &Result<(), ProbeFailure>, now: Instant) -> Option<Transition> {
+        if is_not_made(outcome) {
+            return None;
+        }
         let mut record = self.record.lock();
         let thresholds = record.thresholds?;
         let (to, why) = record.status.count(outcome, thresholds)?;
@@ -177,6 +181,11 @@ impl Health {
         self.state.store(to as u8, Ordering::Relaxed);
         Transition { from, to, why }
     }
+}
+
+/// Whether there was no probe at all, for a lack of our own.
+fn is_not_made(outcome: &Result<(), ProbeFailure>) -> bool {
+    matches!(outcome, Err(ProbeFailure::NotMade { .. }))
 }
 
 const NO_HEALTH_CHECK: &str = "no health check";
@@ -279,6 +288,17 @@ mod tests {
         assert_eq!((health.state(), &*health.why()), (State::Up, "no health check"));
         assert_eq!(health.record(&outcome('-'), Instant::now()), None);
         assert_eq!((health.state(), health.status().failed), (State::Up, 0));
+    }
+
+    #[test]
+    fn probe_that_could_not_be_made_says_nothing() {
+        let not_made = Err(ProbeFailure::NotMade { reason: "no descriptor".to_owned() });
+        let health = Health::new(Some(&health_check(2, 1)));
+        assert_eq!(health.record(&not_made, Instant::now()), None);
+        assert_eq!(health.state(), State::Checking);
+        health.record(&outcome('+'), Instant::now());
+        assert_eq!(health.record(&not_made, Instant::now()), None);
+        assert_eq!((health.state(), health.status().passed, health.status().failed), (State::Up, 1, 0));
     }
 
     #[test]

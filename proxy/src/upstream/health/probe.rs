@@ -24,6 +24,8 @@ use tokio_rustls::TlsConnector;
 use waypost_config::service::{Expect, HealthCheck, HealthCheckKind, Protocol};
 use waypost_config::value::UpstreamUrl;
 
+use crate::shortage;
+
 /// The part of a body that is looked at.
 const BODY_LOOKED_AT: usize = 64 * 1024;
 
@@ -74,6 +76,12 @@ pub enum ProbeFailure {
     /// Nobody listens there.
     #[error("connection refused")]
     Refused,
+    /// The system gave us no socket, which says nothing about the endpoint.
+    #[error("no probe could be made: {reason}")]
+    NotMade {
+        /// The system's words.
+        reason: String,
+    },
     /// No connection for another reason.
     #[error("cannot connect: {reason}")]
     NotConnected {
@@ -140,11 +148,18 @@ impl Target {
     async fn connect(&self) -> Result<TcpStream, ProbeFailure> {
         let host = self.url.host.as_str();
         let resolved = lookup_host((host, self.check.port.unwrap_or(self.url.port))).await;
-        let not_resolved =
-            |error: io::Error| ProbeFailure::NotResolved { host: host.into(), reason: error.to_string() };
+        let not_resolved = |error: io::Error| {
+            // A resolver needs a descriptor, too, and does not say that it found none.
+            if shortage::is_felt() {
+                ProbeFailure::NotMade { reason: shortage::error().to_string() }
+            } else {
+                ProbeFailure::NotResolved { host: host.into(), reason: error.to_string() }
+            }
+        };
         let addresses: Vec<SocketAddr> = resolved.map_err(not_resolved)?.collect();
         TcpStream::connect(&addresses[..]).await.map_err(|error| match error.kind() {
             io::ErrorKind::ConnectionRefused => ProbeFailure::Refused,
+            _ if shortage::is_ours(&error) => ProbeFailure::NotMade { reason: error.to_string() },
             _ => ProbeFailure::NotConnected { reason: error.to_string() },
         })
     }
