@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::{Barrier, oneshot};
+use tokio::sync::oneshot;
 
 pub use crate::connection::TrustError;
 use crate::{
@@ -18,7 +18,7 @@ use crate::{
     recorder::Recorder,
     report::Report,
     schedule::Share,
-    worker::{self, Progress},
+    worker::{self, Begin, Progress},
 };
 
 /// How often a [`Watch`] looks.
@@ -53,25 +53,20 @@ pub async fn run(plan: Plan) -> Result<Report, RunError> {
 
 /// Starts a plan and returns at once; the first request is due as soon as all threads are ready.
 pub async fn start(plan: Plan) -> Result<Load, RunError> {
-    plan.check()?;
-    let address = resolve(&plan.target).await?;
-    let dialer = Dialer::new(&plan, address)?;
-    let (plan, progress) = (Arc::new(plan), Arc::new(Progress::default()));
-    let key: Arc<str> = format!("{:012x}", fastrand::u64(..1 << 48)).into();
-    let of = plan.threads as u64;
-    let barrier = Arc::new(Barrier::new(plan.threads));
-    let workers = (0..of).map(|index| {
-        spawn(worker::Start {
-            plan: Arc::clone(&plan),
-            dialer: dialer.clone(),
-            progress: Arc::clone(&progress),
-            share: Share { index, of },
-            barrier: Arc::clone(&barrier),
-            key: Arc::clone(&key),
-        })
-    });
-    let workers = workers.collect::<Result<_, _>>()?;
-    Ok(Load { watch: Watch { progress, length: plan.length(), workers: of }, workers, plan, dialer, key })
+    let mut loads = start_together(vec![plan]).await?;
+    Ok(loads.pop().expect("one plan is one load"))
+}
+
+/// Starts several plans at the same moment, which is that of the slowest to get ready; the loads in their order.
+pub async fn start_together(plans: Vec<Plan>) -> Result<Vec<Load>, RunError> {
+    let mut ready = Vec::new();
+    for plan in plans {
+        plan.check()?;
+        let address = resolve(&plan.target).await?;
+        ready.push((Dialer::new(&plan, address)?, plan));
+    }
+    let begin = Arc::new(Begin::of(ready.iter().map(|(_, plan)| plan.threads).sum()));
+    ready.into_iter().map(|(dialer, plan)| Load::begin(plan, dialer, &begin)).collect()
 }
 
 type Outcome = oneshot::Receiver<io::Result<Recorder>>;
@@ -117,6 +112,25 @@ impl std::fmt::Debug for Dialer {
 }
 
 impl Load {
+    fn begin(plan: Plan, dialer: Dialer, begin: &Arc<Begin>) -> Result<Self, RunError> {
+        let (plan, progress) = (Arc::new(plan), Arc::new(Progress::default()));
+        let key: Arc<str> = format!("{:012x}", fastrand::u64(..1 << 48)).into();
+        let of = plan.threads as u64;
+        let workers = (0..of).map(|index| {
+            spawn(worker::Start {
+                plan: Arc::clone(&plan),
+                dialer: dialer.clone(),
+                progress: Arc::clone(&progress),
+                share: Share { index, of },
+                begin: Arc::clone(begin),
+                key: Arc::clone(&key),
+            })
+        });
+        let workers = workers.collect::<Result<_, _>>()?;
+        let watch = Watch { progress, begin: Arc::clone(begin), length: plan.length(), workers: of };
+        Ok(Self { watch, workers, plan, dialer, key })
+    }
+
     /// A handle to watch and to stop it from elsewhere.
     pub fn watch(&self) -> Watch {
         self.watch.clone()
@@ -172,6 +186,7 @@ impl Drop for Load {
 #[derive(Debug, Clone)]
 pub struct Watch {
     progress: Arc<Progress>,
+    begin: Arc<Begin>,
     length: Duration,
     workers: u64,
 }
@@ -187,12 +202,12 @@ impl Watch {
         self.progress.failed.load(Ordering::Relaxed)
     }
 
-    /// Time since the first request was due; zero before.
+    /// Time since the load began; zero before.
     pub fn elapsed(&self) -> Duration {
-        self.progress.at.get().map_or(Duration::ZERO, Instant::elapsed)
+        self.begin.at.get().map_or(Duration::ZERO, Instant::elapsed)
     }
 
-    /// Returns once so much time has passed since the first request was due, or the load is over.
+    /// Returns once so much time has passed since the load began, or the load is over.
     pub async fn passed(&self, time: Duration) {
         while self.elapsed() < time && !self.over() {
             tokio::time::sleep(GLANCE).await;

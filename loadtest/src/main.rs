@@ -2,6 +2,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod cli;
 mod display;
 
 use std::{
@@ -15,12 +16,10 @@ use std::{
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use clap::{Args, Parser, Subcommand, builder::ArgPredicate};
+use cli::{Chaos, Compare, Flood};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use loadtest::{
     Plan, Report, Scenario,
-    chaos::command as chaos,
-    compare::{self, Comparison, children},
-    flood::{self, Kind},
     plan::{Handshakes, Opening, Pace, Protocol, Request, Reuse, Trust},
     relay, responder,
 };
@@ -236,199 +235,6 @@ struct Output {
     quiet: bool,
 }
 
-/// Measures what a request costs Waypost, beside its peers
-///
-/// The peers are those of nginx, haproxy, envoy, caddy and traefik that are on PATH, and `floor`, a relay without HTTP
-/// that does nothing but the four system calls of a request. Each is configured by this command as a competent operator
-/// would, with one worker pinned to one core; load and upstreams are on another. One proxy runs at a time, in
-/// interleaved rounds. Ratios are taken within a round and always shown with their spread.
-///
-/// Measured are CPU time per answered request (nanoseconds on a core, of all living threads of the proxy's processes;
-/// a thread that ends while it is measured takes its time with it) and latency at equal offered rates, answers per
-/// second at saturation, and memory per idle connection, 7 s after the last request. With envoy, caddy or traefik all
-/// rates are 0.4 of the usual ones, which those would not bear.
-#[derive(Args)]
-#[command(after_help = "\
-Scenarios, in the order they run; all are the default:
-  h1_small          HTTP/1.1, 13 bytes, 64 keep-alive connections
-  conns64 conns10k  the same over 64 and over 10 000 connections, or as many as descriptors allow, at a lower rate
-  shipped           access log to a file, metrics, sticky cookies of 200 users, health checks
-  routes1 routes1000 routes10k
-                    requests spread over so many routes: ten paths a host
-  endpoints3 endpoints100 endpoints1000
-                    so many endpoints in turn
-  h1_tls h2_tls     TLS 1.3; HTTP/2 with 10 streams on each of 64 connections
-  download1m post64k
-                    large bodies
-  websocket         64-byte messages there and back over 64 WebSockets
-  churn churn_tls_full churn_tls_resumed
-                    a connection for each request; full and resumed handshakes
-  saturation_h1 saturation_tls
-                    64 connections that ask as fast as they are answered
-  workers1 workers2 the same of Waypost alone, with one and with two workers on both cores. The load shares them, so
-                    throughput cannot show how well a second worker does; what a request costs in CPU time with two
-                    workers, beside with one, can: 2 x one / two is the speed-up on two cores that are the proxy's own
-  idle idle_tls     10 000 and 2 000 connections that have sent one request and do nothing
-Families: conns, routes, endpoints, churn_tls, saturation, scaling.
-
-All of them take about 2.5 minutes for each proxy and round: 5 rounds of three proxies some 38 minutes. With --quick
-and three proxies: under three minutes.
-
-Examples:
-  loadtest compare --waypost target/release/waypost --json compare.json --svg compare.svg --markdown compare.md
-  loadtest compare --waypost target/release/waypost --quick --peers nginx,haproxy
-  loadtest compare --scenarios h1_small,churn_tls --peers nginx,haproxy      the peers alone")]
-struct Compare {
-    /// The waypost binary; without it the first of the peers is compared with the others
-    #[arg(long, value_name = "FILE")]
-    waypost: Option<PathBuf>,
-    /// Only these of nginx, haproxy, envoy, caddy, traefik and floor
-    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
-    peers: Vec<String>,
-    /// Only these scenarios or families
-    #[arg(long, alias = "only", value_name = "NAMES", value_delimiter = ',', value_parser = kinds)]
-    scenarios: Vec<Kinds>,
-    /// Rounds of each scenario, at least 2: one has no spread [default: 5, with --quick 2]
-    #[arg(long, value_parser = clap::value_parser!(u32).range(2..))]
-    rounds: Option<u32>,
-    /// Short rounds and fewer idle connections: to see that it works, not to quote from
-    #[arg(long)]
-    quick: bool,
-    /// Seconds measured in a round [default: 5, with --quick 0.5]
-    #[arg(long)]
-    seconds: Option<f64>,
-    /// Multiply all rates, for a slower or a faster machine
-    #[arg(long, default_value_t = 1.0)]
-    pace: f64,
-    /// The core of the proxy
-    #[arg(long, default_value_t = 0)]
-    proxy_core: usize,
-    /// The core of load and upstreams
-    #[arg(long, default_value_t = 1)]
-    load_core: usize,
-    /// Write the figures as JSON to a file, or to standard output with `-` (the tables then go nowhere)
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// Write the tables, which go to standard output, to a file too
-    #[arg(long, value_name = "FILE")]
-    markdown: Option<PathBuf>,
-    /// Draw the ratios
-    #[arg(long, value_name = "FILE")]
-    svg: Option<PathBuf>,
-}
-
-/// Sets Waypost amid a failing fleet and audits what comes of it
-///
-/// Each trial, of a minute, has a seed: from it come a valid config, a script of faults for each container (crashes,
-/// freezes, resets, broken and lying answers, lying health), reloads, SIGHUPs and upgrades. One endpoint is always
-/// well. Meanwhile clients ask some hundred times a second and check every byte of the answers; at the end all is held
-/// against the invariants. The exit code is 0 if all hold, 1 if one does not, 2 if no trial could be held.
-#[derive(Args)]
-#[command(after_help = "\
-Examples:
-  loadtest chaos --waypost target/release/waypost --seed 1 --minutes 30
-      thirty trials, with the seeds 1 to 30
-  loadtest chaos --waypost target/release/waypost --seed 17
-      the trial of seed 17 again
-  loadtest chaos --seed 17 --script chaos/seed-17/script.toml
-      the same config and load with another script
-
-A script:
-  [[steps]]
-  at = \"1.5s\"
-  endpoint = \"web-2\"
-  fault = { kind = \"slow\", value = \"500ms\" }
-  [[steps]]
-  at = \"3s\"
-  endpoint = \"web-2\"
-  recover = true")]
-struct Chaos {
-    /// The waypost binary [default: the one beside this program]
-    #[arg(long, value_name = "FILE")]
-    waypost: Option<PathBuf>,
-    /// The first trial's seed; the next one has the next
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-    /// How long faults come
-    #[arg(long, default_value_t = 1.0)]
-    minutes: f64,
-    /// One trial with this script instead of made-up ones
-    #[arg(long, value_name = "FILE", conflicts_with = "minutes")]
-    script: Option<PathBuf>,
-    /// Where config, script and logs of a violation go
-    #[arg(long, value_name = "DIR", default_value = "chaos")]
-    write: PathBuf,
-}
-
-/// Sets hostile clients beside ordinary users, on this machine only
-///
-/// The users are watched alone, then with the flood, each for as long as `--duration` says. All their connections are
-/// open before the flood begins. Hostile clients that are closed come again, up to 5 000 connections a second in all. The
-/// exit code is 0 if it could be run, however it went.
-#[derive(Args)]
-#[command(after_help = "\
-Kinds:
-  slow_headers      a field a second, and the head never ends
-  slow_body         an upload that stops after its first byte
-  slow_reader       a download that nobody reads: give it a large --path
-  connections       connections on which nothing is said
-  header_bomb       heads of 1 MiB
-  h2_rapid_reset    requests taken back at once, a hundred together or one by one
-  h2_continuation   a head in ever more frames
-  h2_settings h2_ping
-                    frames that must be answered, by clients that never read
-  h2_empty_frames   an upload of nothing
-  h2_zero_window    a hundred downloads for which no room is made: give it a large --path
-  tls_handshakes    handshakes that are left, at the beginning or the end, or not gone on with
-  tls_renegotiation another handshake on a TLS 1.2 connection
-
-Examples:
-  loadtest flood --kind slow_headers --pid $(pidof waypost) http://127.0.0.1:8080/
-  loadtest flood --kind slow_reader --path /1m --clients 1000 http://127.0.0.1:8080/
-  loadtest flood --kind tls_handshakes --insecure https://127.0.0.1:8443/")]
-struct Flood {
-    /// What users request; the flood, too, unless it has a --path
-    url: String,
-    /// What hostile clients do
-    #[arg(long)]
-    kind: Kind,
-    /// How many there are [default: 5000 of those that are slow, 50 of those that are busy]
-    #[arg(long)]
-    clients: Option<usize>,
-    /// The path that hostile clients request
-    #[arg(long)]
-    path: Option<String>,
-    /// How long users are watched, alone and again with the flood
-    #[arg(long, short, default_value = "10s", value_parser = humantime::parse_duration)]
-    duration: Duration,
-    /// Requests of users a second
-    #[arg(long, short, default_value_t = 500.0)]
-    rate: f64,
-    /// Believe any certificate
-    #[arg(long)]
-    insecure: bool,
-    /// Believe the certificates of this PEM file only
-    #[arg(long, value_name = "FILE", conflicts_with = "insecure")]
-    ca: Option<PathBuf>,
-    /// The name to ask for (SNI) instead of the URL's host
-    #[arg(long, value_name = "NAME")]
-    server_name: Option<String>,
-    /// Look at this process's memory and descriptors
-    #[arg(long)]
-    pid: Option<u32>,
-    /// Write the outcome as JSON to a file, or to standard output with `-` (the text then goes nowhere)
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-}
-
-/// What one word of `--scenarios` stands for.
-#[derive(Debug, Clone)]
-struct Kinds(Vec<compare::Kind>);
-
-fn kinds(word: &str) -> Result<Kinds, String> {
-    compare::Kind::selected_by(word).map(Kinds)
-}
-
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -491,7 +297,7 @@ impl Run {
             threads: self.threads,
             upstream_header: self.upstream_header.clone(),
             accept: self.accept.clone(),
-            target: plan.target,
+            ..plan
         })
     }
 
@@ -542,109 +348,6 @@ impl RunScenario {
         self.output.write(&report)?;
         let missed = report.slo.iter().any(|verdict| !verdict.met);
         Ok(if missed { ExitCode::from(1) } else { ExitCode::SUCCESS })
-    }
-}
-
-impl Compare {
-    async fn run(self) -> Result<ExitCode> {
-        let settings = self.settings()?;
-        // Dropping the comparison ends its children.
-        let comparison: Comparison = tokio::select! {
-            done = compare::run(settings, |line| drop(writeln!(io::stderr(), "{line}"))) => done?,
-            signal = display::told_to_stop() => bail!("stopped by {signal}"),
-        };
-        self.write(&comparison)?;
-        Ok(ExitCode::SUCCESS)
-    }
-
-    fn settings(&self) -> Result<compare::Settings> {
-        let tempo = if self.quick { compare::Tempo::QUICK } else { compare::Tempo::FULL };
-        let measured = self.seconds.map(Duration::try_from_secs_f64).transpose().context("--seconds")?;
-        let chosen: Vec<_> = self.scenarios.iter().flat_map(|kinds| &kinds.0).collect();
-        let is_chosen = |kind: &compare::Kind| chosen.is_empty() || chosen.contains(&kind);
-        Ok(compare::Settings {
-            waypost: self.waypost.clone(),
-            peers: self.peers.clone(),
-            kinds: compare::Kind::ALL.into_iter().filter(is_chosen).collect(),
-            rounds: self.rounds.map_or(if self.quick { 2 } else { 5 }, |rounds| rounds as usize),
-            tempo: compare::Tempo { measured: measured.unwrap_or(tempo.measured), ..tempo },
-            pace: self.pace,
-            proxy_core: self.proxy_core,
-            load_core: self.load_core,
-        })
-    }
-
-    fn write(&self, comparison: &Comparison) -> Result<()> {
-        if self.json.as_deref() != Some(Path::new("-")) {
-            write!(io::stdout(), "{comparison}")?;
-        }
-        if let Some(file) = &self.json {
-            write_json(file, comparison)?;
-        }
-        for (file, text) in [(&self.markdown, comparison.to_string()), (&self.svg, comparison.picture())] {
-            if let Some(file) = file {
-                std::fs::write(file, text).with_context(|| file.display().to_string())?;
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Chaos {
-    async fn run(self) -> Result<ExitCode> {
-        let order = self.order()?;
-        // Dropping the trial ends its processes.
-        let violated = tokio::select! {
-            done = chaos::run(&order, |line| drop(writeln!(io::stdout(), "{line}"))) => done?,
-            signal = display::told_to_stop() => bail!("stopped by {signal}"),
-        };
-        Ok(if violated.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(1) })
-    }
-
-    fn order(self) -> Result<chaos::Order> {
-        let beside = || -> Result<PathBuf> { Ok(std::env::current_exe()?.with_file_name("waypost")) };
-        let read = |file: PathBuf| -> Result<_> {
-            let text = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
-            text.parse().with_context(|| file.display().to_string())
-        };
-        Ok(chaos::Order {
-            waypost: self.waypost.map_or_else(beside, Ok)?,
-            seed: self.seed,
-            length: Duration::try_from_secs_f64(self.minutes * 60.0).context("--minutes")?,
-            script: self.script.map(read).transpose()?,
-            write: self.write,
-        })
-    }
-}
-
-impl Flood {
-    async fn run(self) -> Result<ExitCode> {
-        // Each client is one.
-        children::descriptors();
-        let outcome = tokio::select! {
-            done = flood::run(self.settings(), |line| drop(writeln!(io::stderr(), "{line}"))) => done?,
-            signal = display::told_to_stop() => bail!("stopped by {signal}"),
-        };
-        if self.json.as_deref() != Some(Path::new("-")) {
-            write!(io::stdout(), "{outcome}")?;
-        }
-        if let Some(file) = &self.json {
-            write_json(file, &outcome)?;
-        }
-        Ok(ExitCode::SUCCESS)
-    }
-
-    fn settings(&self) -> flood::Settings {
-        flood::Settings {
-            url: self.url.clone(),
-            path: self.path.clone(),
-            kind: self.kind,
-            clients: self.clients.unwrap_or(self.kind.clients()),
-            duration: self.duration,
-            rate: self.rate,
-            trust: Trust { insecure: self.insecure, ca: self.ca.clone(), server_name: self.server_name.clone() },
-            pid: self.pid,
-        }
     }
 }
 

@@ -20,6 +20,8 @@ pub struct Plan {
     pub pace: Pace,
     /// How long requests are begun; those in flight then may finish. Phases bring their own duration.
     pub duration: Duration,
+    /// When it is this load's turn among several, of an open loop; time counts only then.
+    pub turn: Option<Turn>,
     /// Latencies of requests that are due within this time are not recorded; everything else about them is.
     pub warm_up: Duration,
     /// Begin no more than so many requests, even if the duration is not over.
@@ -60,6 +62,7 @@ impl Plan {
             target,
             pace: Pace::Full,
             duration: Duration::from_secs(10),
+            turn: None,
             warm_up: Duration::ZERO,
             requests: None,
             connections: 10,
@@ -134,6 +137,8 @@ impl Plan {
             "a path of the mix is no path: it must begin with / and have no spaces"
         } else if !rates_fine {
             "a rate must be above 0"
+        } else if self.turn.is_some() && self.pace == Pace::Full {
+            "taking turns needs a rate"
         } else if self.timeout.is_zero() {
             "the timeout must be above 0"
         } else if self.protocol != Protocol::Http1 && self.reuse == Reuse::Close {
@@ -159,12 +164,13 @@ impl Plan {
         }
     }
 
-    /// How long requests are begun.
+    /// How long requests are begun, the turns of others counted.
     pub fn length(&self) -> Duration {
-        match &self.pace {
+        let own = match &self.pace {
             Pace::Phases(phases) => phases.iter().map(|phase| phase.duration).sum(),
             Pace::Full | Pace::Rate(_) => self.duration,
-        }
+        };
+        self.turn.map_or(own, |turn| turn.shared(own))
     }
 }
 
@@ -227,6 +233,56 @@ pub struct Phase {
     pub rate: f64,
     /// For how long.
     pub duration: Duration,
+}
+
+/// Which turns are a load's own, among several loads that began together: what disturbs a shared machine for a while
+/// then disturbs each of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Turn {
+    /// How long a turn is.
+    pub length: Duration,
+    /// Whose, from 0.
+    pub index: u32,
+    /// Of how many.
+    pub of: u32,
+}
+
+impl Turn {
+    /// The least number of whole turns that takes so long.
+    pub fn whole(self, time: Duration) -> Duration {
+        let (turns, rest) = divide(time, self.length);
+        self.length * (turns + u32::from(!rest.is_zero()))
+    }
+
+    /// The time that passes for all while `own` passes for one of them.
+    pub fn shared(self, own: Duration) -> Duration {
+        own * self.of
+    }
+
+    /// How long after the common start the moment is that comes after so much of the load's own time.
+    pub(crate) fn at(self, own: Duration) -> Duration {
+        let (turns, rest) = divide(own, self.length);
+        self.length * (turns * self.of + self.index) + rest
+    }
+
+    /// How many own turns have ended so long after the common start, if it is not another one's turn.
+    pub(crate) fn number(self, at: Duration) -> usize {
+        usize::try_from(divide(at, self.length * self.of).0).unwrap_or(usize::MAX)
+    }
+
+    /// The load's own time that has passed so long after the common start; `None` before its first turn.
+    pub(crate) fn own(self, at: Duration) -> Option<Duration> {
+        // The moment a turn ends belongs to the next one.
+        let last = self.length.saturating_sub(Duration::from_nanos(1));
+        let (cycles, within) = divide(at.checked_sub(self.length * self.index)?, self.length * self.of);
+        Some(self.length * cycles + within.min(last))
+    }
+}
+
+/// How often `unit` fits, and what is left.
+fn divide(time: Duration, unit: Duration) -> (u32, Duration) {
+    let times = u32::try_from(time.as_nanos() / unit.as_nanos().max(1)).unwrap_or(u32::MAX);
+    (times, time.saturating_sub(unit * times))
 }
 
 /// When connections are opened.
@@ -370,6 +426,20 @@ mod tests {
     }
 
     #[test]
+    fn turns_follow_each_other_without_gap_or_overlap() {
+        let ms = Duration::from_millis;
+        let turn = |index| Turn { length: ms(500), index, of: 3 };
+        for at in (0..4_500).map(ms) {
+            let whose = u32::try_from(at.as_millis() / 500 % 3).unwrap();
+            let own = turn(whose).own(at).unwrap();
+            assert_eq!(turn(whose).at(own), at, "the way there and back at {at:?}");
+        }
+        assert_eq!(turn(2).own(ms(999)), None, "not yet");
+        assert_eq!(turn(0).own(ms(1_400)), Some(Duration::from_nanos(499_999_999)), "the others' turn");
+        assert_eq!(turn(1).at(ms(500)), ms(2_000));
+    }
+
+    #[test]
     fn contradictions_are_refused() {
         let plan = || Plan::new("http://127.0.0.1/").unwrap();
         assert_eq!(plan().check(), Ok(()));
@@ -378,6 +448,8 @@ mod tests {
         assert!(plan().mix(Vec::new()).check().is_err());
         assert!(plan().protocol(Protocol::Http2).check().is_err(), "no TLS, no ALPN");
         assert!(Plan { streams: 10, ..plan() }.check().is_err());
+        let turn = Some(Turn { length: Duration::from_secs(1), index: 0, of: 2 });
+        assert!(Plan { turn, ..plan() }.check().is_err(), "a closed loop has no schedule");
         assert!(Plan { threads: 11, ..plan() }.check().is_err(), "more than its connections");
         assert!(Plan { threads: 2, ..plan().users(1) }.check().is_err());
     }

@@ -15,11 +15,21 @@ use crate::{
 /// Longest latency that is told apart: one hour, in microseconds.
 const LONGEST: u64 = 3_600_000_000;
 
+/// Why a histogram takes every latency.
+const GROWS: &str = "it grows as needed, and an hour is far below what fits";
+
+/// How long a request took, and in which turn of the load it was due: 0 if it takes none.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Took {
+    pub(crate) turn: usize,
+    pub(crate) time: Duration,
+}
+
 /// Counts and latencies.
 #[derive(Debug)]
 pub(crate) struct Recorder {
-    /// Microseconds from due to the last byte of the answer; timeouts are in it with the time they took.
-    pub(crate) latency: Histogram<u64>,
+    /// Microseconds from due to the last byte of the answer, turn by turn; timeouts are in it with the time they took.
+    pub(crate) latency: Vec<Histogram<u64>>,
     /// Microseconds from due to the moment the request got hold of a connection's lane.
     pub(crate) wait: Histogram<u64>,
     pub(crate) requests: u64,
@@ -38,9 +48,8 @@ pub(crate) struct Recorder {
 
 impl Recorder {
     pub(crate) fn new() -> Self {
-        let histogram = || Histogram::new_with_max(LONGEST, 3).expect("three digits up to an hour fit");
         Self {
-            latency: histogram(),
+            latency: Vec::new(),
             wait: histogram(),
             requests: 0,
             completed: 0,
@@ -60,11 +69,11 @@ impl Recorder {
     pub(crate) fn began(&mut self, late: Duration, bytes: u64) {
         self.requests += 1;
         self.bytes_sent += bytes;
-        self.wait.saturating_record(micros(late));
+        self.wait.record(micros(late)).expect(GROWS);
     }
 
     /// A whole answer came, with whatever status; after so long, if that is of interest.
-    pub(crate) fn answered(&mut self, status: u16, bytes: u64, latency: Option<Duration>) {
+    pub(crate) fn answered(&mut self, status: u16, bytes: u64, latency: Option<Took>) {
         self.completed += 1;
         self.bytes_received += bytes;
         *self.statuses.entry(status).or_default() += 1;
@@ -72,7 +81,7 @@ impl Recorder {
     }
 
     /// A request failed.
-    pub(crate) fn failed(&mut self, kind: ErrorKind, latency: Option<Duration>) {
+    pub(crate) fn failed(&mut self, kind: ErrorKind, latency: Option<Took>) {
         *self.errors.entry(kind).or_default() += 1;
         if matches!(kind, ErrorKind::Timeout | ErrorKind::NoConnection) {
             // Left out they would flatter the server.
@@ -80,10 +89,25 @@ impl Recorder {
         }
     }
 
-    fn took(&mut self, latency: Option<Duration>) {
-        if let Some(latency) = latency {
-            self.latency.saturating_record(micros(latency));
+    fn took(&mut self, latency: Option<Took>) {
+        let Some(Took { turn, time }) = latency else { return };
+        self.turns(turn + 1)[turn].record(micros(time)).expect(GROWS);
+    }
+
+    /// The histograms of so many turns or more.
+    fn turns(&mut self, count: usize) -> &mut [Histogram<u64>] {
+        let count = count.max(self.latency.len());
+        self.latency.resize_with(count, histogram);
+        &mut self.latency
+    }
+
+    /// The latencies of all turns.
+    pub(crate) fn all_turns(&self) -> Histogram<u64> {
+        let mut all = histogram();
+        for turn in &self.latency {
+            all.add(turn).expect(GROWS);
         }
+        all
     }
 
     /// The endpoint `name` answered, `user` if it asked.
@@ -101,8 +125,10 @@ impl Recorder {
 
     /// Adds what another worker has seen.
     pub(crate) fn absorb(&mut self, other: Self) {
-        self.latency.add(other.latency).expect("same bounds");
-        self.wait.add(other.wait).expect("same bounds");
+        for (own, turn) in self.turns(other.latency.len()).iter_mut().zip(other.latency) {
+            own.add(turn).expect(GROWS);
+        }
+        self.wait.add(other.wait).expect(GROWS);
         self.requests += other.requests;
         self.completed += other.completed;
         add(&mut self.statuses, other.statuses);
@@ -119,6 +145,13 @@ impl Recorder {
     }
 }
 
+/// Grows with what it is given, so that many of them are no burden.
+fn histogram() -> Histogram<u64> {
+    let mut histogram = Histogram::new(3).expect("three digits are allowed");
+    histogram.auto(true);
+    histogram
+}
+
 fn add<K: Ord>(into: &mut BTreeMap<K, u64>, from: BTreeMap<K, u64>) {
     for (key, count) in from {
         *into.entry(key).or_default() += count;
@@ -126,5 +159,5 @@ fn add<K: Ord>(into: &mut BTreeMap<K, u64>, from: BTreeMap<K, u64>) {
 }
 
 fn micros(duration: Duration) -> u64 {
-    duration.as_micros().try_into().unwrap_or(LONGEST)
+    duration.as_micros().try_into().unwrap_or(LONGEST).min(LONGEST)
 }

@@ -27,6 +27,9 @@ pub struct Report {
     pub rate: f64,
     /// From when a request was due to the last byte of its answer; timeouts are in it.
     pub latency: Latency,
+    /// The same for each turn in which it was this load's; one alone if it took none.
+    #[serde(skip)]
+    pub turns: Vec<Latency>,
     /// From when a request was due to when it got a connection: the load tester's and the connections' own backlog.
     pub wait: Latency,
     /// Answers by status.
@@ -179,7 +182,8 @@ impl Report {
             completed: seen.completed,
             failed: seen.errors.values().sum(),
             rate: if seconds > 0.0 { seen.completed as f64 / seconds } else { 0.0 },
-            latency: Latency::of(&seen.latency),
+            latency: Latency::of(&seen.all_turns()),
+            turns: seen.latency.iter().filter(|turn| !turn.is_empty()).map(Latency::of).collect(),
             wait: Latency::of(&seen.wait),
             users: (plan.users > 0 && seen.user_answers > 0).then(|| Users {
                 users: plan.users,
@@ -231,6 +235,24 @@ impl Report {
 }
 
 impl Latency {
+    /// Each figure as it is in the middle one of several: a second in which the machine stood still is not in it.
+    pub fn median(of: &[Self]) -> Self {
+        let middle = |figure: fn(&Self) -> Duration| {
+            let mut all: Vec<_> = of.iter().map(figure).collect();
+            all.sort_unstable();
+            all.get(all.len() / 2).copied().unwrap_or_default()
+        };
+        Self {
+            mean: middle(|one| one.mean),
+            p50: middle(|one| one.p50),
+            p90: middle(|one| one.p90),
+            p95: middle(|one| one.p95),
+            p99: middle(|one| one.p99),
+            p99_9: middle(|one| one.p99_9),
+            max: middle(|one| one.max),
+        }
+    }
+
     fn of(histogram: &Histogram<u64>) -> Self {
         let at = |quantile| Duration::from_micros(histogram.value_at_quantile(quantile));
         Self {
@@ -310,6 +332,15 @@ impl fmt::Display for Latency {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+
+    #[test]
+    fn the_median_of_turns_forgets_the_one_that_stood_still() {
+        let turn =
+            |ms| Latency { p99: Duration::from_millis(ms), max: Duration::from_millis(ms), ..Latency::default() };
+        let seen = Latency::median(&[turn(2), turn(90), turn(1)]);
+        assert_eq!((seen.p99, seen.max), (Duration::from_millis(2), Duration::from_millis(2)));
+        assert_eq!(Latency::median(&[]), Latency::default());
+    }
 
     /// A report of nothing but these answers.
     pub(crate) fn report_of(answers: &[(&str, u64)]) -> Report {

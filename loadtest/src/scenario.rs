@@ -236,6 +236,7 @@ impl Written {
             pace,
             mix,
             duration: self.duration.unwrap_or(plan.duration),
+            turn: plan.turn,
             warm_up: plan.warm_up,
             requests: self.requests,
             connections: self.connections.unwrap_or(room),

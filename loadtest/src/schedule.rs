@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::plan::Phase;
+use crate::plan::{Phase, Turn};
 
 /// The send times of one worker, as offsets from the start.
 #[derive(Debug, Clone)]
@@ -14,6 +14,7 @@ pub struct Schedule {
     spans: Vec<Span>,
     total: u64,
     share: Share,
+    turn: Option<Turn>,
 }
 
 /// Which requests of a schedule are this worker's: numbers `index`, `index + of`, `index + 2 * of`, …
@@ -43,7 +44,13 @@ impl Schedule {
             first += count;
             begins += phase.duration.as_secs_f64();
         }
-        Self { spans, total: limit.map_or(first, |limit| first.min(limit)), share }
+        Self { spans, total: limit.map_or(first, |limit| first.min(limit)), share, turn: None }
+    }
+
+    /// The same in turns with the schedules of other loads.
+    #[must_use]
+    pub fn taking_turns(self, turn: Option<Turn>) -> Self {
+        Self { turn, ..self }
     }
 
     /// How many requests this worker sends.
@@ -58,12 +65,14 @@ impl Schedule {
             return None;
         }
         let span = self.spans.iter().rev().find(|span| span.first <= n)?;
-        Some(Duration::from_secs_f64(span.begins + (n - span.first) as f64 / span.rate))
+        let own = Duration::from_secs_f64(span.begins + (n - span.first) as f64 / span.rate);
+        Some(self.turn.map_or(own, |turn| turn.at(own)))
     }
 
     /// How many of this worker's requests are due once `elapsed` has passed.
     pub fn due_by(&self, elapsed: Duration) -> u64 {
-        let seconds = elapsed.as_secs_f64();
+        let own = self.turn.map_or(Some(elapsed), |turn| turn.own(elapsed));
+        let Some(seconds) = own.map(|own| own.as_secs_f64()) else { return 0 };
         let all = self.spans.iter().map(|span| span.due_by(seconds)).sum::<u64>();
         self.own(all.min(self.total))
     }
@@ -135,6 +144,19 @@ mod tests {
             let due = schedule.due(n).unwrap();
             assert!(schedule.due_by(due + Duration::from_micros(1)) > n, "request {n} at {due:?}");
             assert!(schedule.due_by(due.saturating_sub(Duration::from_micros(1))) <= n, "request {n} at {due:?}");
+        }
+    }
+
+    #[test]
+    fn in_turns_nothing_is_due_while_it_is_another_ones() {
+        let turn = Turn { length: Duration::from_millis(100), index: 1, of: 3 };
+        let schedule = Schedule::new(&phases(&[(100.0, 1)]), None, ALONE).taking_turns(Some(turn));
+        check(&schedule, 0, Some(100));
+        check(&schedule, 9, Some(190));
+        check(&schedule, 10, Some(400));
+        check(&schedule, 99, Some(2_890));
+        for (at, due) in [(0, 0), (99, 0), (100, 1), (195, 10), (200, 10), (399, 10), (400, 11), (10_000, 100)] {
+            assert_eq!(schedule.due_by(Duration::from_millis(at)), due, "at {at} ms");
         }
     }
 

@@ -27,7 +27,7 @@ use tokio::{
 use crate::{
     connection::{Answer, Body, Dialer, Link},
     plan::{self, Opening, Plan, Reuse},
-    recorder::Recorder,
+    recorder::{Recorder, Took},
     report::ErrorKind,
     schedule::{Schedule, Share},
     ticker::Ticker,
@@ -50,8 +50,30 @@ pub(crate) struct Progress {
     pub(crate) stop: AtomicBool,
     /// Workers that have ended.
     pub(crate) ended: AtomicU64,
-    /// When request 0 of the whole load is due; known once all workers are ready.
+}
+
+/// When loads begin that begin together.
+#[derive(Debug)]
+pub(crate) struct Begin {
+    /// Where their workers wait for each other before the first request is due.
+    ready: Barrier,
+    /// When time begins to count; known once all workers are ready.
     pub(crate) at: OnceLock<Instant>,
+}
+
+impl Begin {
+    pub(crate) fn of(workers: usize) -> Self {
+        Self { ready: Barrier::new(workers), at: OnceLock::new() }
+    }
+
+    /// Waits until all workers are ready; one of them says when to begin.
+    async fn agree(&self) {
+        if self.ready.wait().await.is_leader() {
+            // Only one is the leader, so nobody has set it.
+            let _ = self.at.set(Instant::now() + LEAD);
+        }
+        self.ready.wait().await;
+    }
 }
 
 impl Progress {
@@ -67,8 +89,7 @@ pub(crate) struct Start {
     pub(crate) dialer: Dialer,
     pub(crate) progress: Arc<Progress>,
     pub(crate) share: Share,
-    /// Where the workers wait for each other before the first request is due.
-    pub(crate) barrier: Arc<Barrier>,
+    pub(crate) begin: Arc<Begin>,
     /// Prefix of the keys of this load.
     pub(crate) key: Arc<str>,
 }
@@ -102,7 +123,7 @@ impl Worker {
     fn new(start: Start) -> Self {
         let plan = &start.plan;
         let own = |count: usize| part(count, start.share);
-        let schedule = Schedule::new(&plan.phases(), plan.requests, start.share);
+        let schedule = Schedule::new(&plan.phases(), plan.requests, start.share).taking_turns(plan.turn);
         Self {
             templates: plan.mix.iter().map(|request| Template::new(plan, request)).collect(),
             even: plan.mix.iter().all(|request| request.weight == 1),
@@ -130,7 +151,7 @@ impl Worker {
             // A server that takes no connections is met again, and counted, by the requests.
             let _ = tokio::time::timeout(self.start.plan.timeout, open).await;
         }
-        self.agree_on_start().await;
+        self.start.begin.agree().await;
         if self.start.plan.pace == plan::Pace::Full {
             for lane in 0..self.lanes() {
                 lanes.spawn_local(Rc::clone(&self).closed_lane(lane));
@@ -146,19 +167,9 @@ impl Worker {
         Ok(())
     }
 
-    /// Waits until all workers are ready; one of them says when to begin.
-    async fn agree_on_start(&self) {
-        let Start { barrier, progress, .. } = &self.start;
-        if barrier.wait().await.is_leader() {
-            // Only one is the leader, so nobody has set it.
-            let _ = progress.at.set(Instant::now() + LEAD);
-        }
-        barrier.wait().await;
-    }
-
-    /// When request 0 of the whole load is due.
+    /// When time begins to count.
     fn at(&self) -> Instant {
-        *self.start.progress.at.get().expect("the leader sets it before anybody passes the barrier")
+        *self.start.begin.at.get().expect("the leader sets it before anybody passes the barrier")
     }
 
     /// How many requests may be in flight at once.
@@ -260,7 +271,7 @@ impl Worker {
         due: Instant,
     ) -> Result<(), ErrorKind> {
         let warm = due.saturating_duration_since(self.at()) >= self.start.plan.warm_up;
-        let latency = warm.then(|| due.elapsed());
+        let latency = warm.then(|| Took { turn: self.turn(due), time: due.elapsed() });
         let mut recorder = self.recorder.borrow_mut();
         recorder.last = self.at().elapsed();
         let verdict = outcome.and_then(|Answer { head, bytes }| {
@@ -280,6 +291,11 @@ impl Worker {
         }
         self.start.progress.done.fetch_add(1, Ordering::Relaxed);
         verdict
+    }
+
+    /// In which of this load's turns a request was due.
+    fn turn(&self, due: Instant) -> usize {
+        self.start.plan.turn.map_or(0, |turn| turn.number(due.saturating_duration_since(self.at())))
     }
 
     /// A request of the mix, by weight.

@@ -247,7 +247,9 @@ fn reasons(fault: Fault) -> &'static [&'static str] {
         Fault::Crash | Fault::Flap { .. } => &["connect_failed", "upstream_reset"],
         Fault::Refuse => &["connect_failed"],
         Fault::Freeze => &["attempt_timeout", "connect_failed"],
-        Fault::Blackhole | Fault::Hang | Fault::Slow(_) => &["attempt_timeout"],
+        // Who is well again resets whom it has not answered.
+        Fault::Blackhole | Fault::Hang => &["attempt_timeout", "upstream_reset"],
+        Fault::Slow(_) => &["attempt_timeout"],
         // A break in the body may overtake the head.
         Fault::ResetBeforeHead
         | Fault::ResetAfterExecution

@@ -23,6 +23,9 @@ use tokio_util::sync::CancellationToken;
 /// No answer may take longer, bodies included.
 const PATIENCE: Duration = Duration::from_secs(40);
 
+/// What the system keeps for a client that does not read.
+const RECEIVED: u32 = 64 * 1024;
+
 type Body = UnsyncBoxBody<Bytes, Infallible>;
 
 /// What was asked for.
@@ -133,6 +136,8 @@ struct Ask {
     path: String,
     body: Bytes,
     chunked: bool,
+    /// How long the client does not read, when the answer's head is there.
+    late: Duration,
 }
 
 /// Why there is no answer.
@@ -209,11 +214,13 @@ impl Client {
         self.count += 1;
         let once = if kind == Kind::Post { "once" } else { "again" };
         let key = format!("{once}-{}-{}", self.name, self.count);
+        let late = if kind == Kind::Download && rng.u8(..10) == 0 { rng.u64(..200) } else { 0 };
+        let late = Duration::from_millis(late);
         let text = |length| Bytes::from("0123456789abcdef".repeat(length / 16));
         let (method, path, body) = match kind {
             Kind::Get | Kind::Abandoned => (Method::GET, "/echo".to_owned(), Bytes::new()),
             Kind::Download => {
-                let length = 1 << rng.u32(8..=20);
+                let length = if late.is_zero() { rng.usize(256..1 << 20) } else { rng.usize(1 << 20..6 << 20) };
                 let path =
                     if rng.bool() { format!("/bytes/{length}") } else { format!("/chunked/{length}?chunk=8000") };
                 (Method::GET, path, Bytes::new())
@@ -227,7 +234,7 @@ impl Client {
             }
         };
         let chunked = !body.is_empty() && kind == Kind::Post && rng.u8(..4) == 0;
-        Ask { kind, key, method, path, body, chunked }
+        Ask { kind, key, method, path, body, chunked, late }
     }
 
     fn request(&self, ask: &Ask) -> Request<Body> {
@@ -263,6 +270,7 @@ impl Client {
         let (head, body) = response.into_parts();
         seen.endpoint = text(&head.headers, "x-upstream");
         self.learn(&head.headers, seen.endpoint.as_ref());
+        sleep(ask.late).await;
         let body = match body.collect().await {
             Ok(body) => body.to_bytes(),
             Err(error) => {
@@ -309,6 +317,8 @@ impl Client {
     async fn connect(&self) -> Result<http1::SendRequest<Body>, String> {
         let connect = async {
             let socket = TcpSocket::new_v4()?;
+            // What waits for a client that reads late is then mostly with the proxy.
+            socket.set_recv_buffer_size(RECEIVED)?;
             socket.bind((self.source, 0).into())?;
             let stream = socket.connect(self.web).await?;
             stream.set_nodelay(true)?;
@@ -358,8 +368,11 @@ fn wrong_download(path: &str, body: &Bytes) -> Option<String> {
     if body.len() != length {
         return Some(format!("{} bytes instead of {length}, as if whole", body.len()));
     }
-    let differs = body.iter().zip((b'a'..=b'z').cycle()).position(|(is, should)| *is != should)?;
-    Some(format!("byte {differs} of {length} is not what was sent"))
+    // Whole alphabets, many at a time.
+    let should: Vec<u8> = (b'a'..=b'z').cycle().take(26 * 1024).collect();
+    let (number, piece) = body.chunks(should.len()).enumerate().find(|(_, piece)| !should.starts_with(piece))?;
+    let differs = piece.iter().zip(&should).position(|(is, should)| is != should)?;
+    Some(format!("byte {} of {length} is not what was sent", number * should.len() + differs))
 }
 
 fn beginning(text: &str) -> String {
@@ -378,4 +391,19 @@ fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_download_is_looked_at_to_its_last_byte() {
+        let mut body: Vec<u8> = (b'a'..=b'z').cycle().take(60_000).collect();
+        let wrong = |body: &[u8]| wrong_download("/bytes/60000", &Bytes::copy_from_slice(body));
+        assert_eq!(wrong(&body), None);
+        assert!(wrong(&body[1..]).unwrap().contains("59999 bytes"));
+        body[59_999] = b'!';
+        assert_eq!(wrong(&body).unwrap(), "byte 59999 of 60000 is not what was sent");
+    }
 }

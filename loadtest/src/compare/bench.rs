@@ -1,7 +1,8 @@
 //! One measurement: a proxy is started, given its scenario, looked at before and after, and ended.
 //!
-//! Only one proxy runs at a time, except where all of them do nothing: waiting is done once for as many as the
-//! descriptors allow.
+//! At an offered rate all proxies run and take turns of a tenth of a second: a machine that others share is disturbed for
+//! some milliseconds now and for some seconds then, and so each of them is. Only where one works as fast as it can it is
+//! alone.
 
 use std::time::{Duration, Instant};
 
@@ -9,13 +10,15 @@ use super::{
     CompareError, Settings,
     children::{Children, Started, Wanted},
     figures::{Round, Seen, Traffic},
-    peers::Peer,
+    peers::{Peer, Place},
     scenario::{self, Kind, Layout, Work},
     usage::Usage,
 };
 use crate::{
     hold::{self, Held, Layer},
-    load,
+    load::{self, Load, RunError},
+    plan::{Plan, Turn},
+    report::Latency,
 };
 
 /// From the last connection's answer to the look at the memory: a proxy that lets go of the buffers of connections
@@ -25,6 +28,9 @@ pub const IDLE_WAIT: Duration = Duration::from_secs(7);
 const FIRST_COMERS: usize = 4;
 /// Descriptors that are kept for anything else than clients' connections.
 const RESERVE: usize = 400;
+/// Long beside a cold cache's first requests, and so short that most turns pass before a shared machine stands still
+/// again, as it does several times a second.
+const TURN: Duration = Duration::from_millis(100);
 /// How long the load goes on after the last look: the end of its connections is not measured.
 const TAIL: Duration = Duration::from_millis(50);
 
@@ -45,9 +51,10 @@ impl Bench {
         kind.connections(self.settings.tempo).min(self.room())
     }
 
-    /// How many proxies can hold the connections of a scenario at the same time.
+    /// How many proxies have a part in a scenario at the same time: as many as the descriptors allow, but nobody
+    /// beside one that works as fast as it can.
     pub(super) fn abreast(&self, kind: Kind) -> usize {
-        (self.room() / self.connections(kind)).max(1)
+        if kind.work() == Work::Full { 1 } else { (self.room() / self.connections(kind)).max(1) }
     }
 
     fn room(&self) -> usize {
@@ -65,14 +72,11 @@ impl Bench {
     /// A round of a scenario for all these peers; the outcomes in their order.
     pub(super) async fn round(&self, kind: Kind, peers: &[&Peer]) -> Vec<Result<Round, CompareError>> {
         let mut seen = Vec::new();
-        let Work::Idle(layer) = kind.work() else {
-            for peer in peers {
-                seen.push(self.traffic(kind, peer).await);
-            }
-            return seen;
-        };
         for some in peers.chunks(self.abreast(kind)) {
-            seen.extend(self.idle(kind, layer, some).await);
+            seen.extend(match kind.work() {
+                Work::Idle(layer) => self.idle(kind, layer, some).await,
+                Work::Offered(_) | Work::Full => self.traffic(kind, some).await,
+            });
         }
         seen
     }
@@ -92,37 +96,49 @@ impl Bench {
         self.children.start(peer, Wanted { layout: kind.layout(), connections, cores: &cores }).await
     }
 
-    async fn traffic(&self, kind: Kind, peer: &Peer) -> Result<Round, CompareError> {
-        let started = self.start(kind, peer).await?;
+    /// Proxies at work, all of them running: in turns at an offered rate, or one alone as fast as it can.
+    async fn traffic(&self, kind: Kind, peers: &[&Peer]) -> Vec<Result<Round, CompareError>> {
         let tempo = self.settings.tempo;
-        let offered = if let Work::Offered(rate) = kind.work() { Some(rate * self.pace) } else { None };
-        let connections = self.connections(kind);
-        let warm_up = kind.warm_up(tempo);
-        let traffic = scenario::Traffic { rate: offered, warm_up, measured: tempo.measured + TAIL, connections };
-        let load = load::start(kind.plan(started.place, traffic)?).await?;
-        let watch = load.watch();
-        watch.passed(warm_up).await;
-        let (begin, before, done_before) = (Instant::now(), Usage::of(started.place.pid), watch.done());
-        watch.passed(warm_up + tempo.measured).await;
-        let (wall, after, answered) = (begin.elapsed(), Usage::of(started.place.pid), watch.done() - done_before);
-        let report = load.wait().await?;
-        started.end().await;
-        if report.completed == 0 || answered == 0 {
-            return Err(CompareError::Silent { name: peer.name(), kind });
+        let course = Course::new(kind.warm_up(tempo), tempo.measured, peers.len());
+        let mut runs = Vec::new();
+        for (peer, index) in peers.iter().zip(0..) {
+            runs.push(self.prepare(kind, peer, (course, index)).await);
         }
-        let cpu = after.cpu.saturating_sub(before.cpu);
-        let seen = Traffic {
-            cpu_us: cpu.as_secs_f64() * 1e6 / answered as f64,
-            busy_percent: percent(cpu.as_secs_f64(), wall.as_secs_f64()),
-            offered,
-            rate: answered as f64 / wall.as_secs_f64(),
-            failed: report.failed,
-            resumed_percent: (kind.is_tls() && kind.churns())
-                .then(|| percent(report.resumed as f64, report.connections as f64)),
-            latency: report.latency,
+        let plans = runs.iter().flatten().map(|run| run.plan.clone()).collect();
+        let loads = match load::start_together(plans).await {
+            Ok(loads) => loads,
+            Err(error) => return runs.into_iter().map(|run| Err(not_begun(run, &error))).collect(),
         };
-        let seen = Seen::Traffic(seen);
-        Ok(Round { kind, proxy: peer.name(), round: 0, connections, rss_kib: after.rss_kib, seen })
+        let places: Vec<_> = runs.iter().flatten().map(|run| run.started.place).collect();
+        let spans = watch(&loads, &places, course).await;
+        let mut measured = loads.into_iter().zip(spans);
+        let mut rounds = Vec::new();
+        for run in runs {
+            rounds.push(match run {
+                Ok(run) => {
+                    let (load, span) = measured.next().expect("each that was ready has its load");
+                    run.end(load, span, course).await
+                }
+                Err(error) => Err(error),
+            });
+        }
+        rounds
+    }
+
+    /// A proxy that runs, and what it is to be given.
+    async fn prepare(&self, kind: Kind, peer: &Peer, (course, index): (Course, u32)) -> Result<Run, CompareError> {
+        let started = self.start(kind, peer).await?;
+        let rate = if let Work::Offered(rate) = kind.work() { Some(rate * self.pace) } else { None };
+        let connections = self.connections(kind);
+        let traffic = scenario::Traffic {
+            rate,
+            warm_up: course.warm_up,
+            measured: course.measured + TAIL,
+            connections,
+            turn: rate.map(|_| course.turn(index)),
+        };
+        let plan = kind.plan(started.place, traffic)?;
+        Ok(Run { kind, peer: peer.name(), connections, started, plan, rate })
     }
 
     /// Several proxies that hold their connections at the same time.
@@ -147,6 +163,95 @@ impl Bench {
         let held = hold::open(address, layer, self.connections(kind)).await.map_err(failed)?;
         Ok(Holding { started, before, held })
     }
+}
+
+/// How long a round of traffic is for each of those that share it.
+#[derive(Debug, Clone, Copy)]
+struct Course {
+    warm_up: Duration,
+    measured: Duration,
+    /// How many take turns.
+    of: u32,
+}
+
+impl Course {
+    /// Whole turns, so that all get the same.
+    fn new(warm_up: Duration, measured: Duration, of: usize) -> Self {
+        let of = u32::try_from(of).expect("a handful of proxies");
+        let whole = |time| Turn { length: TURN, index: 0, of }.whole(time);
+        Self { warm_up: whole(warm_up), measured: whole(measured), of }
+    }
+
+    fn turn(self, index: u32) -> Turn {
+        Turn { length: TURN, index, of: self.of }
+    }
+}
+
+/// A proxy that runs, and the load it is to get.
+struct Run {
+    kind: Kind,
+    peer: &'static str,
+    connections: usize,
+    started: Started,
+    plan: Plan,
+    rate: Option<f64>,
+}
+
+/// What a proxy has used and done from the first look to the last one.
+struct Span {
+    wall: Duration,
+    cpu: Duration,
+    rss_kib: u64,
+    answered: u64,
+}
+
+/// Looks at all proxies when they are warm, and again when all have had their turns.
+async fn watch(loads: &[Load], places: &[Place], course: Course) -> Vec<Span> {
+    let Some(clock) = loads.first().map(Load::watch) else { return Vec::new() };
+    let look = || {
+        let looks = loads.iter().zip(places).map(|(load, place)| (Instant::now(), Usage::of(place.pid), load.done()));
+        looks.collect::<Vec<_>>()
+    };
+    clock.passed(course.warm_up * course.of).await;
+    let before = look();
+    clock.passed((course.warm_up + course.measured) * course.of).await;
+    let spans = before.into_iter().zip(look()).map(|((begin, used, done), (end, usage, all_done))| Span {
+        wall: end - begin,
+        cpu: usage.cpu.saturating_sub(used.cpu),
+        rss_kib: usage.rss_kib,
+        answered: all_done - done,
+    });
+    spans.collect()
+}
+
+impl Run {
+    /// Waits for the load's end and ends the proxy.
+    async fn end(self, load: Load, span: Span, course: Course) -> Result<Round, CompareError> {
+        let report = load.wait().await?;
+        self.started.end().await;
+        if report.completed == 0 || span.answered == 0 {
+            return Err(CompareError::Silent { name: self.peer, kind: self.kind });
+        }
+        let own = span.wall.as_secs_f64() / f64::from(course.of);
+        let seen = Traffic {
+            cpu_us: span.cpu.as_secs_f64() * 1e6 / span.answered as f64,
+            busy_percent: percent(span.cpu.as_secs_f64(), own),
+            offered: self.rate,
+            rate: span.answered as f64 / own,
+            failed: report.failed,
+            resumed_percent: (self.kind.is_tls() && self.kind.churns())
+                .then(|| percent(report.resumed as f64, report.connections as f64)),
+            latency: Latency::median(&report.turns),
+            all_latency: Box::new(report.latency),
+        };
+        let Self { kind, peer, connections, .. } = self;
+        Ok(Round { kind, proxy: peer, round: 0, connections, rss_kib: span.rss_kib, seen: Seen::Traffic(seen) })
+    }
+}
+
+/// Why one of them was not measured, when the loads could not begin.
+fn not_begun(run: Result<Run, CompareError>, error: &RunError) -> CompareError {
+    run.err().unwrap_or_else(|| RunError::Worker(error.to_string()).into())
 }
 
 /// A proxy with the connections it holds.

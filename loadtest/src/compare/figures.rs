@@ -12,6 +12,8 @@ use crate::report::Latency;
 
 /// The name of the relay that speaks no HTTP; it is nobody's peer.
 pub const FLOOR: &str = "floor";
+/// The name of another build of Waypost; it is nobody's peer either.
+pub const BASELINE: &str = "baseline";
 /// Below the line: whichever peer did best in the same round.
 pub const BEST: &str = "best peer";
 /// A proxy whose core is busy for less than this share of the time was not what limited the answers.
@@ -67,8 +69,10 @@ pub struct Traffic {
     pub failed: u64,
     /// Percentage of the connections that took up a TLS session again, as the client saw it; `None` without TLS.
     pub resumed_percent: Option<f64>,
-    /// Latencies, from when requests were due.
+    /// Latencies, from when requests were due, as they were in the middle one of its turns.
     pub latency: Latency,
+    /// Latencies of all its turns together, which tell of the machine as much as of the proxy.
+    pub all_latency: Box<Latency>,
 }
 
 /// Which figure of a round.
@@ -77,8 +81,12 @@ pub struct Traffic {
 pub enum Figure {
     /// CPU time per request; less is better.
     Cpu,
+    /// Median latency; less is better.
+    P50,
     /// 99th percentile of the latency; less is better.
     P99,
+    /// 99.9th percentile of the latency; less is better.
+    P999,
     /// Answers per second at saturation; more is better.
     Rate,
     /// Memory per idle connection; less is better.
@@ -149,7 +157,7 @@ impl Kind {
     /// The figures that are compared, the one that matters most first.
     pub fn figures(self) -> &'static [Figure] {
         match self.work() {
-            Work::Offered(_) => &[Figure::Cpu, Figure::P99],
+            Work::Offered(_) => &[Figure::Cpu, Figure::P50, Figure::P99, Figure::P999],
             Work::Full => &[Figure::Rate, Figure::Cpu],
             Work::Idle(_) => &[Figure::Memory],
         }
@@ -161,7 +169,9 @@ impl Figure {
     pub fn words(self) -> &'static str {
         match self {
             Self::Cpu => "CPU per request",
+            Self::P50 => "p50 latency",
             Self::P99 => "p99 latency",
+            Self::P999 => "p99.9 latency",
             Self::Rate => "answers per second",
             Self::Memory => "memory per connection",
         }
@@ -178,7 +188,9 @@ impl Round {
     pub fn figure(&self, figure: Figure) -> Option<f64> {
         match (&self.seen, figure) {
             (Seen::Traffic(traffic), Figure::Cpu) => Some(traffic.cpu_us),
+            (Seen::Traffic(traffic), Figure::P50) => Some(traffic.latency.p50.as_secs_f64()),
             (Seen::Traffic(traffic), Figure::P99) => Some(traffic.latency.p99.as_secs_f64()),
+            (Seen::Traffic(traffic), Figure::P999) => Some(traffic.latency.p99_9.as_secs_f64()),
             (Seen::Traffic(traffic), Figure::Rate) => Some(traffic.rate),
             (&Seen::Idle { kib_per_connection, .. }, Figure::Memory) => Some(kib_per_connection),
             _ => None,
@@ -271,7 +283,7 @@ fn below_line(rounds: &[Round], (kind, round, to): At, figure: Figure) -> Option
     if to != BEST {
         return value(rounds, (kind, round, to), figure);
     }
-    let peers = names(rounds).into_iter().skip(1).filter(|&name| name != FLOOR);
+    let peers = names(rounds).into_iter().skip(1).filter(|name| ![FLOOR, BASELINE].contains(name));
     peers.filter_map(|name| value(rounds, (kind, round, name), figure)).reduce(|a, b| figure.better(a, b))
 }
 
@@ -400,6 +412,7 @@ pub(super) mod tests {
             failed: 1,
             resumed_percent: None,
             latency: Latency { p99: std::time::Duration::from_millis(2), ..Latency::default() },
+            all_latency: Box::default(),
         };
         Round { kind, proxy, round, connections: 64, rss_kib: 2048, seen: Seen::Traffic(traffic) }
     }

@@ -39,6 +39,8 @@ const AROUND: Duration = Duration::from_millis(300);
 pub struct Settings {
     /// The waypost binary; without it only the peers are compared.
     pub waypost: Option<PathBuf>,
+    /// Another build of it.
+    pub baseline: Option<PathBuf>,
     /// Names of the peers; all that are found if empty.
     pub peers: Vec<String>,
     /// The scenarios.
@@ -116,7 +118,7 @@ impl From<PlanError> for CompareError {
 /// Compares; `say` gets a line now and then. Dropping the future ends all children.
 pub async fn run(settings: Settings, mut say: impl FnMut(&str)) -> Result<Comparison, CompareError> {
     children::pin_self(settings.load_core)?;
-    let peers = Peer::found(settings.waypost.as_deref(), &settings.peers)?;
+    let peers = Peer::found(settings.waypost.as_deref(), settings.baseline.as_deref(), &settings.peers)?;
     if peers.len() < 2 {
         return Err(CompareError::Lonely(peers.len()));
     }

@@ -11,7 +11,7 @@ use serde::{Serialize, Serializer};
 use super::peers::Place;
 use crate::{
     hold::Layer,
-    plan::{Handshakes, Opening, Pace, Phase, Plan, PlanError, Protocol, Request, Reuse, Trust},
+    plan::{Handshakes, Opening, Pace, Phase, Plan, PlanError, Protocol, Request, Reuse, Trust, Turn},
 };
 
 /// Connections of most scenarios.
@@ -320,7 +320,8 @@ impl Kind {
         Ok(Plan {
             pace: self.pace(traffic),
             duration: traffic.warm_up + traffic.measured,
-            warm_up: traffic.warm_up,
+            turn: traffic.turn,
+            warm_up: traffic.turn.map_or(traffic.warm_up, |turn| turn.shared(traffic.warm_up)),
             connections: traffic.connections,
             streams: if self == Self::H2Tls { 10 } else { 1 },
             protocol: self.protocol(),
@@ -334,7 +335,7 @@ impl Kind {
         })
     }
 
-    fn pace(self, Traffic { rate, warm_up, measured, connections }: Traffic) -> Pace {
+    fn pace(self, Traffic { rate, warm_up, measured, connections, .. }: Traffic) -> Pace {
         let Some(rate) = rate else { return Pace::Full };
         if self != Self::Conns10k {
             return Pace::Rate(rate);
@@ -385,6 +386,8 @@ pub struct Traffic {
     pub measured: Duration,
     /// Over how many connections.
     pub connections: usize,
+    /// When it is its turn, where several proxies take turns.
+    pub turn: Option<Turn>,
 }
 
 fn to_route(host: &str, path: &str) -> Request {
@@ -425,6 +428,7 @@ mod tests {
                 warm_up: kind.warm_up(Tempo::FULL),
                 measured: Duration::from_secs(1),
                 connections: kind.connections(Tempo::FULL),
+                turn: None,
             };
             let plan = kind.plan(PLACE, traffic).unwrap();
             assert_eq!(plan.check(), Ok(()), "{}", kind.name());

@@ -57,7 +57,7 @@ impl Comparison {
     }
 
     fn traffic(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let heads = "scenario|proxy|CPU per request, µs|p50, ms|p99, ms|p99.9, ms|memory, MiB|connections|\
+        let heads = "scenario|proxy|CPU per request, µs|p50, ms|p99, ms|p99.9, ms|p99.9 of all turns, ms|memory, MiB|connections|\
                      answers/s of offered|core busy, %|resumed, %|failed";
         self.section(f, heads, |kind| matches!(kind.work(), Work::Offered(_)))
     }
@@ -102,6 +102,7 @@ impl Comparison {
             "p50, ms" => ms(|latency| latency.p50),
             "p99, ms" => ms(|latency| latency.p99),
             "p99.9, ms" => ms(|latency| latency.p99_9),
+            "p99.9 of all turns, ms" => of_traffic(rounds, |it| it.all_latency.p99_9.as_secs_f64() * 1e3, 2),
             "memory, MiB" => median(rounds.iter().map(|one| one.rss_kib as f64 / 1024.0), 1),
             "connections" => connections.to_string(),
             "answers/s" => of_traffic(rounds, |it| it.rate, 0),
@@ -160,7 +161,7 @@ mod tests {
         for line in [
             "| scenario | ratio of | waypost / nginx | waypost / haproxy | waypost / best peer |",
             "| h1_small | CPU per request | 0.90 (0.90 – 0.90) | 0.75 (0.75 – 0.75) | 0.90 (0.90 – 0.90) |",
-            "| h1_small | haproxy | 12.00 (12.00 – 12.00) | 0.00 | 2.00 | 0.00 | 2.0 | 64 | 83333 of 100 | 95 |  | 2 |",
+            "| h1_small | haproxy | 12.00 (12.00 – 12.00) | 0.00 | 2.00 | 0.00 | 0.00 | 2.0 | 64 | 83333 of 100 | 95 |  | 2 |",
         ] {
             assert!(text.contains(line), "{line}\n{text}");
         }

@@ -27,7 +27,7 @@ pub use process::Process;
 
 use crate::{
     load::{self, RunError, TrustError},
-    plan::{Opening, Plan, PlanError, Target, Trust},
+    plan::{Opening, Plan, PlanError, Target, Trust, Turn},
     report::Report,
 };
 use process::Watched;
@@ -179,6 +179,8 @@ pub enum FloodError {
 const AHEAD: Duration = Duration::from_millis(500);
 /// After the flood, before the process is looked at for the last time.
 const AFTER: Duration = Duration::from_secs(1);
+/// How long the users' latencies are looked at together.
+const GLIMPSE: Duration = Duration::from_millis(200);
 /// Connections of the users: more than they need, all open before the flood, as users have them.
 const USERS: usize = 50;
 
@@ -213,7 +215,8 @@ impl Settings {
 
     fn users(&self, warm_up: Duration) -> Result<Plan, PlanError> {
         let plan = Plan::new(&self.url)?.rate(self.rate).connections(USERS).duration(warm_up + self.duration);
-        Ok(Plan { warm_up, opening: Opening::AllAtOnce, trust: self.trust.clone(), ..plan })
+        let turn = Some(Turn { length: GLIMPSE, index: 0, of: 1 });
+        Ok(Plan { warm_up, turn, opening: Opening::AllAtOnce, trust: self.trust.clone(), ..plan })
     }
 }
 

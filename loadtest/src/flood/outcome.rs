@@ -22,7 +22,7 @@ pub struct Outcome {
     pub before: Users,
     /// The users beside the flood.
     pub during: Users,
-    /// By how many percent the users' p99 grew.
+    /// By how many percent the users' p99 grew, each as it was in the middle one of many short times.
     pub p99_growth_percent: f64,
     /// What the flood saw.
     pub flood: Flood,
@@ -41,6 +41,9 @@ pub struct Users {
     pub errors: BTreeMap<ErrorKind, u64>,
     /// From when a request was due to the last byte of its answer.
     pub latency: Latency,
+    /// The same as it was in the middle one of many short times, most of which pass before a shared machine stands still
+    /// again.
+    pub typical: Latency,
 }
 
 /// What hostile clients saw.
@@ -78,7 +81,7 @@ impl Outcome {
             kind: settings.kind,
             clients: settings.clients,
             seconds: settings.duration.as_secs_f64(),
-            p99_growth_percent: growth(before.latency.p99, during.latency.p99),
+            p99_growth_percent: growth(before.typical.p99, during.typical.p99),
             before,
             during,
             flood: Flood::of(tally),
@@ -94,6 +97,7 @@ impl Users {
             failed: report.failed,
             errors: report.errors.clone(),
             latency: report.latency,
+            typical: Latency::median(&report.turns),
         }
     }
 }
@@ -126,7 +130,7 @@ impl fmt::Display for Outcome {
         writeln!(f, "{}, {clients} clients, {seconds:.1} s", kind.name())?;
         writeln!(f, "  users alone      {before}")?;
         writeln!(f, "  users and flood  {during}")?;
-        writeln!(f, "  growth of p99    {:+.1} %", self.p99_growth_percent)?;
+        writeln!(f, "  growth of typical p99  {:+.1} %", self.p99_growth_percent)?;
         write!(f, "{flood}")?;
         match &self.process {
             Some(process) => write!(f, "{process}"),
@@ -137,7 +141,9 @@ impl fmt::Display for Outcome {
 
 impl fmt::Display for Users {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}  {} requests, {} failed", self.latency, self.requests, self.failed)?;
+        let typical = self.typical.p99.as_secs_f64() * 1e3;
+        write!(f, "{}, typical p99 {typical:.3} ms", self.latency)?;
+        write!(f, "  {} requests, {} failed", self.requests, self.failed)?;
         self.errors.iter().try_for_each(|(kind, count)| write!(f, ", {}: {count}", kind.name()))
     }
 }

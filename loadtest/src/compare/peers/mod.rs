@@ -22,7 +22,7 @@ use std::{
 
 use super::{
     CompareError,
-    figures::FLOOR,
+    figures::{BASELINE, FLOOR},
     scenario::{Kind, Layout},
 };
 
@@ -108,10 +108,17 @@ pub struct Setting<'a> {
 }
 
 impl Peer {
-    /// Waypost, if given, and of the peers those that are installed and wanted; all of them are if none is named.
-    pub fn found(waypost: Option<&Path>, wanted: &[String]) -> Result<Vec<Self>, CompareError> {
+    /// Waypost and the other build of it, if given, and of the peers those that are installed and wanted; all of them are
+    /// if none is named.
+    pub fn found(
+        waypost: Option<&Path>,
+        baseline: Option<&Path>,
+        wanted: &[String],
+    ) -> Result<Vec<Self>, CompareError> {
+        let ours = |recipe: &'static waypost::Waypost, path: &Path| Self { recipe, program: path.to_owned() };
         let mut found = Vec::new();
-        found.extend(waypost.map(|path| Self { recipe: &waypost::Waypost, program: path.to_owned() }));
+        found.extend(waypost.map(|path| ours(&waypost::SUBJECT, path)));
+        found.extend(baseline.map(|path| ours(&waypost::BASELINE, path)));
         if let Some(stranger) = wanted.iter().find(|name| PEERS.iter().all(|recipe| recipe.name() != *name)) {
             return Err(CompareError::Stranger(stranger.clone()));
         }
@@ -247,7 +254,7 @@ mod tests {
 
     #[test]
     fn every_config_names_ports_upstreams_and_routes() {
-        for recipe in PEERS.into_iter().chain([&waypost::Waypost as &dyn Recipe]).filter(|recipe| recipe.competes()) {
+        for recipe in PEERS.into_iter().chain([&waypost::SUBJECT as &dyn Recipe]).filter(|recipe| recipe.competes()) {
             for layout in LAYOUTS {
                 with_files(recipe, layout, |setting| {
                     let text: String = recipe.files(setting).into_iter().map(|(_, text)| text).collect();
@@ -267,8 +274,8 @@ mod tests {
     #[test]
     fn waypost_reads_its_configs() {
         for layout in LAYOUTS {
-            with_files(&waypost::Waypost, layout, |setting| {
-                let text = &waypost::Waypost.files(setting)[0].1;
+            with_files(&waypost::SUBJECT, layout, |setting| {
+                let text = &waypost::SUBJECT.files(setting)[0].1;
                 let config: waypost_config::Config = toml::from_str(text).unwrap();
                 assert_eq!(config.services["fleet"].endpoints.len(), setting.upstreams.len());
                 assert_eq!(config.routes.len(), layout.routes().count().max(1), "{layout:?}");
@@ -335,7 +342,7 @@ mod tests {
 
     #[test]
     fn strangers_and_the_missing_are_refused() {
-        let wanted = |name: &str| Peer::found(None, &[name.to_owned()]);
+        let wanted = |name: &str| Peer::found(None, None, &[name.to_owned()]);
         assert!(matches!(wanted("apache"), Err(CompareError::Stranger(name)) if name == "apache"));
         assert_eq!(wanted("floor").unwrap().len(), 1);
     }

@@ -2,12 +2,17 @@
 
 use super::{Kind, Layout, Recipe, Setting, lines};
 
-/// Waypost itself.
-pub(super) struct Waypost;
+/// Waypost, under this name.
+pub(super) struct Waypost(&'static str);
+
+/// The one that is measured.
+pub(super) static SUBJECT: Waypost = Waypost("waypost");
+/// Another build of it.
+pub(super) static BASELINE: Waypost = Waypost(super::BASELINE);
 
 impl Recipe for Waypost {
     fn name(&self) -> &'static str {
-        "waypost"
+        self.0
     }
 
     fn version_arguments(&self) -> &'static [&'static str] {
@@ -66,7 +71,8 @@ fn routes(layout: Layout) -> String {
     })
 }
 
-/// What `shipped` adds to the file and to the service.
+/// What `shipped` adds to the file and to the service. The log's format is that of the others: JSON, the default, says four
+/// times as much.
 fn extras(Setting { folder, spare, layout, .. }: &Setting<'_>) -> (String, &'static str) {
     if *layout != Layout::Shipped {
         return (String::new(), "");
@@ -78,7 +84,7 @@ address = "127.0.0.1:{spare}"
 
 [telemetry]
 metrics = {{}}
-access_log = {{ path = "{}/access.log" }}
+access_log = {{ path = "{}/access.log", format = "combined" }}
 "#,
         folder.display()
     );
