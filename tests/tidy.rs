@@ -164,3 +164,33 @@ fn nothing_is_left_for_later() {
         .collect();
     assert!(left.is_empty(), "{left:#?}");
 }
+
+/// Packages that cannot do without, and why.
+const UNSAFE: [(&str, &str); 1] =
+    [("tests/fuzz/Cargo.toml", "the entry point of libFuzzer is an exported C symbol, made by its macro")];
+
+fn manifests(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).expect("a folder of the repository can be read") {
+        let path = entry.expect("its entries, too").path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if path.is_dir() && name != "target" && !name.starts_with('.') {
+            manifests(&path, found);
+        } else if name == "Cargo.toml" {
+            found.push(path);
+        }
+    }
+}
+
+/// A lint of a package holds for its library, binaries, tests, benches and examples alike.
+#[test]
+fn unsafe_code_is_forbidden_in_every_package() {
+    let mut found = Vec::new();
+    manifests(&root(), &mut found);
+    assert!(found.len() > 5, "the packages are found: {found:?}");
+    for path in found {
+        let name = path.strip_prefix(root()).expect("it lies in the repository").to_string_lossy().into_owned();
+        let text = std::fs::read_to_string(&path).expect("a manifest is text");
+        let forbids = text.contains("unsafe_code = \"forbid\"") || text.contains("[lints]\nworkspace = true");
+        assert!(forbids || UNSAFE.iter().any(|(exception, _)| *exception == name), "{name} may have unsafe code");
+    }
+}

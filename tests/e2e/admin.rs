@@ -1,8 +1,10 @@
 //! The admin API before a running Waypost: what it tells, what it does, and for whom.
 
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+
 use http::{Method, StatusCode};
 use waypost_tests::client::{self, Reply};
-use waypost_tests::{Stack, eventually, raw};
+use waypost_tests::{Connection, Stack, eventually, raw};
 
 const CONFIG: &str = r#"
     version = 1
@@ -22,12 +24,17 @@ const CONFIG: &str = r#"
 type Fields<'a> = &'a [(&'static str, &'a str)];
 
 async fn ask_with(stack: &Stack, method: Method, path: &str, headers: Fields<'_>) -> Reply {
-    let mut request = client::request(method.as_str(), path, "");
-    request.headers_mut().insert("host", "localhost".parse().unwrap());
+    let request = written(method.as_str(), path, &[&[("host", "localhost")], headers].concat());
+    client::send(stack.waypost.admin_address().expect("admin is open"), request).await.unwrap()
+}
+
+/// Each field at most once, the last one.
+fn written(method: &str, path: &str, headers: Fields<'_>) -> client::Request {
+    let mut request = client::request(method, path, "");
     for (name, value) in headers {
         request.headers_mut().insert(*name, value.parse().unwrap());
     }
-    client::send(stack.waypost.admin_address().expect("admin is open"), request).await.unwrap()
+    request
 }
 
 async fn get(stack: &Stack, path: &str) -> Reply {
@@ -231,4 +238,48 @@ async fn nothing_happens_for_a_web_page_a_rebound_name_or_a_stranger() {
     assert_eq!(config["generation"], 1);
     let services = get(&stack, "/api/services").await.json();
     assert_eq!(services[0]["endpoints"][0]["draining"], false);
+}
+
+/// What a request over HTTP/2 calls its host is its authority, and it may be anybody's name.
+#[tokio::test(flavor = "multi_thread")]
+async fn rebound_name_is_refused_over_http2_too() {
+    let stack = Stack::start(CONFIG).await;
+    let mut client = Connection::http2(stack.waypost.admin_address().expect("admin is open")).await;
+    for (host, status) in [("localhost", 200), ("evil.example", 403), ("localhost.evil.example:9900", 403)] {
+        assert_eq!(
+            client.send(written("POST", "/api/reload", &[("host", host)])).await.unwrap().status.as_u16(),
+            status,
+            "{host}"
+        );
+    }
+}
+
+/// Over an address of this machine that is not a loopback one, if it has any; nothing leaves the machine.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_elsewhere_needs_the_token_whatever_else_is_said() {
+    let Some(elsewhere) = address_beyond_loopback() else { return println!("skipped: there is loopback only") };
+    let stack = Stack::start(&CONFIG.replacen("127.0.0.1", "0.0.0.0", 1)).await;
+    let admin = SocketAddr::new(elsewhere, stack.waypost.admin_address().expect("admin is open").port());
+    let cases: [(Fields<'_>, u16); 6] = [
+        (&[], 401),
+        (&[("host", "localhost")], 401),
+        (&[("host", "localhost"), ("x-forwarded-for", "127.0.0.1"), ("forwarded", "for=127.0.0.1")], 401),
+        (&[("authorization", "Bearer ")], 401),
+        (&[("authorization", "Bearer open sesame")], 401),
+        (&[("authorization", "Bearer open sesame, please")], 200),
+    ];
+    for (headers, status) in cases {
+        for (method, path) in [("POST", "/api/reload"), ("GET", "/api/config"), ("GET", "/metrics")] {
+            let reply = client::send(admin, written(method, path, headers)).await.unwrap();
+            assert_eq!(reply.status.as_u16(), status, "{path} {headers:?}");
+            assert_eq!(reply.header("www-authenticate"), if status == 401 { "Bearer" } else { "" });
+        }
+    }
+}
+
+/// The address that this machine would use; to ask for it sends nothing.
+fn address_beyond_loopback() -> Option<IpAddr> {
+    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
+    socket.connect("192.0.2.1:9").ok()?;
+    socket.local_addr().ok().map(|address| address.ip()).filter(|address| !address.is_loopback())
 }

@@ -262,6 +262,13 @@ async fn endpoint_is_spoken_to_in_our_own_version() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn endpoint_gets_a_host_although_an_http10_client_has_none() {
+    let stack = Stack::start(&shop("")).await;
+    let answer = raw::exchange(stack.address("web"), "GET /echo HTTP/1.0\r\n\r\n").await.replace(' ', "");
+    assert!(answer.contains(r#""host","""#) && !answer.contains("x-forwarded-host"), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn client_sees_where_the_body_of_an_http10_endpoint_ends() {
     let (address, served) = scripted("HTTP/1.0 200 OK\r\n\r\nhello").await;
     let stack = before(address).await;

@@ -1,7 +1,6 @@
 //! What a client or an endpoint may try over HTTP/2, frame by frame: each case ends its stream or its connection, is
 //! refused with a status, or reaches the endpoint as one HTTP/1.1 request that cannot be read in two ways.
 
-use std::fmt::{Debug, Write};
 use std::net::SocketAddr;
 
 use bytes::Bytes;
@@ -13,7 +12,7 @@ use waypost_tests::frames::{
     PUSH_PROMISE, RST_STREAM, SETTINGS, WHOLE, WINDOW_UPDATE, WITH_PRIORITY, Wire, block, data, frame, headers,
 };
 use waypost_tests::origin::Origin;
-use waypost_tests::{Stack, client, connection, eventually, raw};
+use waypost_tests::{Findings, Stack, client, connection, eventually, raw};
 
 /// Connections to the endpoint are not kept, so that whatever was sent there has come when none is open.
 const CONFIG: &str = r#"
@@ -110,14 +109,14 @@ impl Expected {
 struct Table {
     stack: Stack,
     origin: Origin,
-    wrong: String,
+    findings: Findings,
 }
 
 impl Table {
     async fn new() -> Table {
         let origin = Origin::start().await;
         let stack = Stack::start(&CONFIG.replace("{origin}", &origin.address().to_string())).await;
-        Table { stack, origin, wrong: String::new() }
+        Table { stack, origin, findings: Findings::default() }
     }
 
     /// Sends a case and the good request behind it.
@@ -135,20 +134,9 @@ impl Table {
         eventually!(self.origin.open() == 0);
         let requests = self.origin.take().await.into_iter().filter(|request| !request.line.contains("/behind"));
         let requests = requests.map(|request| [request.line, request.framing, request.body]).collect();
-        self.note(case, &Outcome { fate, behind, requests }, &expected.outcome());
+        self.findings.note(case, &Outcome { fate, behind, requests }, &expected.outcome());
         assert_eq!(self.stack.get("/behind").await.text(), "good", "{case}: others are served");
         self.origin.take().await;
-    }
-
-    fn note<T: Debug + PartialEq>(&mut self, case: &str, seen: &T, expected: &T) {
-        if seen != expected {
-            writeln!(self.wrong, "{case}\n  seen     {seen:?}\n  expected {expected:?}").unwrap();
-        }
-    }
-
-    #[track_caller]
-    fn end(self) {
-        assert!(self.wrong.is_empty(), "\n{}", self.wrong);
     }
 }
 
@@ -213,7 +201,7 @@ async fn request_has_each_pseudo_field_once_and_first() {
     for (fields, expected) in cases {
         table.check(&shown(fields), &headers(1, WHOLE, fields), *expected).await;
     }
-    table.end();
+    table.findings.end();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -289,7 +277,7 @@ async fn pseudo_field_cannot_carry_a_head() {
     for (fields, expected) in cases {
         table.check(&shown(&fields), &headers(1, WHOLE, &fields), expected).await;
     }
-    table.end();
+    table.findings.end();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -353,7 +341,7 @@ async fn field_cannot_become_two_in_http1() {
     let two_hosts = [M, S, P, (b"host", b"a"), (b"host", b"b")];
     table.check("two hosts and no authority", &headers(1, WHOLE, &two_hosts), BAD).await;
     table.check("host that is none", &headers(1, WHOLE, &[M, S, P, (b"host", b"a/b")]), BAD).await;
-    table.end();
+    table.findings.end();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -409,7 +397,7 @@ async fn body_is_as_long_as_it_says() {
     table.check("longer in parts", &[parts.concat(), more, data(1, END_STREAM, b"")].concat(), MALFORMED).await;
     let padded = frame(DATA, END_STREAM | PADDED, 1, b"\x03hello\0\0\0");
     table.check("padded", &[headers(1, END_HEADERS, &[POST, S, P, A]), padded].concat(), chunked).await;
-    table.end();
+    table.findings.end();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -448,7 +436,7 @@ async fn trailers_are_fields_and_the_end() {
         !received.is_empty()
     });
     assert_eq!(received[0].trailers, ["x: y"]);
-    table.end();
+    table.findings.end();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -559,7 +547,7 @@ async fn frames_out_of_place_end_the_connection_or_nothing() {
     for (name, bytes, expected) in cases {
         table.check(name, &bytes, expected).await;
     }
-    table.end();
+    table.findings.end();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -578,11 +566,11 @@ async fn connection_that_begins_in_another_way_is_closed() {
         wire.send(&bytes).await;
         while wire.next().await.is_some() {}
         eventually!(table.origin.open() == 0);
-        table.note(name, &table.origin.take().await.len(), &0);
+        table.findings.note(name, &table.origin.take().await.len(), &0);
         assert_eq!(table.stack.get("/").await.text(), "good", "{name}");
         table.origin.take().await;
     }
-    table.end();
+    table.findings.end();
 }
 
 /// An endpoint that reads a request and sends these frames as its answer, on every connection.
@@ -659,7 +647,7 @@ async fn endpoint_cannot_split_or_stretch_its_answer() {
             "200 evil",
         ),
     ];
-    let mut wrong = String::new();
+    let mut findings = Findings::default();
     for (name, answer, expected) in cases {
         let config = CONFIG.replace("{origin}", &endpoint(answer).await.to_string());
         let good = Origin::start().await;
@@ -679,12 +667,10 @@ async fn endpoint_cannot_split_or_stretch_its_answer() {
         };
         let behind = answers.get(1).map(|answer| &*answer.body);
         let good = if expected == "broken" { None } else { Some("good") };
-        if seen != expected || behind != good {
-            writeln!(wrong, "{name}: {seen} and {behind:?}, not {expected} and {good:?}").unwrap();
-        }
+        findings.note(name, &(&*seen, behind), &(expected, good));
         assert_eq!(client::send(stack.address("web"), client::get("/good")).await.unwrap().text(), "good");
     }
-    assert!(wrong.is_empty(), "\n{wrong}");
+    findings.end();
 }
 
 /// An endpoint that answers with the names of the trailers that it got, and with trailers of its own.

@@ -2,11 +2,9 @@
 //! two ways. Behind every case comes a good request on the same connection: it must not be served where the case was
 //! refused as ambiguous, and must be seen as a request of its own where it was not.
 
-use std::fmt::Write;
-
 use waypost_tests::origin::{BEHIND, Origin, Received, Then};
 use waypost_tests::raw::Answer;
-use waypost_tests::{Stack, eventually, raw};
+use waypost_tests::{Findings, Stack, eventually, raw};
 
 /// Connections to the endpoint are not kept, so that whatever was sent there has come when none is open.
 const CONFIG: &str = r#"
@@ -83,7 +81,7 @@ impl Expected {
 struct Table {
     stack: Stack,
     origin: Origin,
-    wrong: String,
+    findings: Findings,
 }
 
 impl Table {
@@ -94,7 +92,7 @@ impl Table {
     async fn with(config: &str) -> Table {
         let origin = Origin::start().await;
         let stack = Stack::start(&config.replace("{origin}", &origin.address().to_string())).await;
-        Table { stack, origin, wrong: String::new() }
+        Table { stack, origin, findings: Findings::default() }
     }
 
     /// Sends a case and the good request behind it.
@@ -110,19 +108,7 @@ impl Table {
         let answers = answers.iter().map(|answer| (answer.status(), answer.field("x-waypost-reason").to_owned()));
         let requests = requests.into_iter().map(|request| [request.line, request.framing, request.body]);
         let outcome = Outcome { answers: answers.collect(), requests: requests.collect() };
-        self.note(bytes.as_ref(), &outcome, &expected.outcome());
-    }
-
-    fn note<T: std::fmt::Debug + PartialEq>(&mut self, case: &[u8], seen: &T, expected: &T) {
-        if seen != expected {
-            let case = &case[..case.len().min(160)];
-            writeln!(self.wrong, "{}\n  seen     {seen:?}\n  expected {expected:?}", case.escape_ascii()).unwrap();
-        }
-    }
-
-    #[track_caller]
-    fn end(self) {
-        assert!(self.wrong.is_empty(), "\n{}", self.wrong);
+        self.findings.note(bytes.as_ref(), &outcome, &expected.outcome());
     }
 }
 
@@ -247,7 +233,7 @@ async fn request_line_is_read_in_one_way_or_not_at_all() {
     table.check(format!("GET /{path} HTTP/1.1\r\nhost: a\r\n\r\n"), Refused(431, "headers_too_large")).await;
     let method = "X".repeat(9000);
     table.check(format!("{method} / HTTP/1.1\r\nhost: a\r\n\r\n"), Refused(431, "headers_too_large")).await;
-    table.end();
+    table.findings.end();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -282,7 +268,7 @@ async fn lines_end_in_one_way_only() {
     for (head, expected) in cases {
         table.check(head, *expected).await;
     }
-    table.end();
+    table.findings.end();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -343,7 +329,7 @@ async fn field_is_a_name_a_colon_and_a_value() {
     table.check(format!("GET / HTTP/1.1\r\nhost: a\r\n{many}\r\n"), large).await;
     table.check(format!("GET / HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n", "y".repeat(9000)), large).await;
     table.check(format!("GET / HTTP/1.1\r\nhost: a\r\n{}: y\r\n\r\n", "x".repeat(9000)), large).await;
-    table.end();
+    table.findings.end();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -409,7 +395,7 @@ async fn there_is_one_host_and_it_is_one() {
     table.check("GET http://a/ HTTP/1.1\r\nhost: a\r\nhost: a\r\n\r\n", BAD).await;
     table.check("GET http://a/ HTTP/1.1\r\nhost: b/c\r\n\r\n", BAD).await;
     table.check("GET http://a/ HTTP/1.1\r\nhost: u@b\r\n\r\n", BAD).await;
-    table.end();
+    table.findings.end();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -478,7 +464,7 @@ async fn content_length_is_digits_and_there_is_one() {
         )
         .await;
     table.check("POST / HTTP/1.1\r\nhost: a\r\n\r\n", Forwarded("POST / HTTP/1.1", "", "")).await;
-    table.end();
+    table.findings.end();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -543,7 +529,7 @@ async fn chunked_is_the_only_coding_and_comes_once() {
     table.check(format!("POST / HTTP/1.1\r\nhost: a\r\n{disguised}\r\n\r\nhello"), LENGTH).await;
     let disguised = "content_length: 50\r\ntransfer-encoding: chunked";
     table.check(format!("POST / HTTP/1.1\r\nhost: a\r\n{disguised}\r\n\r\n{CHUNKS}"), CHUNKED).await;
-    table.end();
+    table.findings.end();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -611,7 +597,7 @@ async fn chunks_have_one_end() {
         let head = "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n";
         table.check(format!("{head}{body}"), *expected).await;
     }
-    table.end();
+    table.findings.end();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -634,7 +620,7 @@ async fn expectation_is_met_or_refused() {
         let head = format!("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n{lines}\r\n\r\nhello");
         table.check(head, *expected).await;
     }
-    table.end();
+    table.findings.end();
 }
 
 /// What the endpoint sees of a GET of `/` with these field lines beside its host `a`: the fields of a name, in order.
@@ -643,7 +629,7 @@ async fn check_fields(table: &mut Table, cases: &[(&str, &str, &[&str])]) {
         let request = format!("GET / HTTP/1.1\r\nhost: a\r\n{lines}\r\n\r\n");
         let (_, requests) = table.send(request.as_bytes()).await;
         let seen = requests.first().map(|request| request.all(name));
-        table.note(format!("{lines} ({name})").as_bytes(), &seen, &Some(expected.to_vec()));
+        table.findings.note(format!("{lines} ({name})").as_bytes(), &seen, &Some(expected.to_vec()));
     }
 }
 
@@ -686,7 +672,7 @@ async fn connection_takes_away_what_is_the_clients_and_no_more() {
         ("te: trailers, gzip", "te", &["trailers"]),
     ];
     check_fields(&mut table, cases).await;
-    table.end();
+    table.findings.end();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -709,7 +695,7 @@ async fn upgrade_that_is_not_made_leaves_requests_behind_it() {
         let head = format!("GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\n{lines}\r\n\r\n");
         table.check(format!("{head}{body}"), *expected).await;
     }
-    table.end();
+    table.findings.end();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -740,8 +726,8 @@ async fn stranger_cannot_say_who_it_is() {
     check_fields(&mut table, cases).await;
     let (_, requests) = table.send(b"GET http://b:81/ HTTP/1.1\r\nhost: c\r\n\r\n").await;
     let seen = ["host", "x-forwarded-host"].map(|name| requests[0].all(name));
-    table.note(b"absolute form", &seen, &[vec!["b:81"], vec!["b:81"]]);
-    table.end();
+    table.findings.note(b"absolute form", &seen, &[vec!["b:81"], vec!["b:81"]]);
+    table.findings.end();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -776,10 +762,10 @@ async fn nothing_behind_a_body_frames_routes_or_authenticates() {
         let head = "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n";
         let (_, requests) = table.send(format!("{head}5\r\nhello\r\n0\r\n{line}\r\n\r\n").as_bytes()).await;
         let seen = requests.first().map(|request| request.trailers.clone());
-        table.note(line.as_bytes(), &seen, &Some(expected));
-        table.note(line.as_bytes(), &requests.len(), &2);
+        table.findings.note(line.as_bytes(), &seen, &Some(expected));
+        table.findings.note(line.as_bytes(), &requests.len(), &2);
     }
-    table.end();
+    table.findings.end();
 }
 
 /// Who takes a path, and what is left of it at the endpoint.
@@ -910,9 +896,9 @@ async fn router_middleware_and_endpoint_see_the_same_path() {
             Nobody => ("no_route", (false, "")),
             Bad => ("bad_request", (false, "")),
         };
-        table.note(path, &(reason, (cut, received)), &(word, left));
+        table.findings.note(path, &(reason, (cut, received)), &(word, left));
     }
-    table.end();
+    table.findings.end();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -928,6 +914,10 @@ async fn origin_that_answers_at_once_is_not_given_the_rest_as_a_request() {
     let (answers, requests) = table.send(request.as_bytes()).await;
     let statuses: Vec<u16> = answers.iter().map(Answer::status).collect();
     let lines: Vec<&str> = requests.iter().map(|request| &*request.line).collect();
-    table.note(b"early answer", &(statuses, lines), &(vec![413, 200], vec!["POST / HTTP/1.1", "GET /behind HTTP/1.1"]));
-    table.end();
+    table.findings.note(
+        b"early answer",
+        &(statuses, lines),
+        &(vec![413, 200], vec!["POST / HTTP/1.1", "GET /behind HTTP/1.1"]),
+    );
+    table.findings.end();
 }

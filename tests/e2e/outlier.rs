@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::StatusCode;
 use upstream_mock::Fault;
 use waypost_tests::client::{get, with};
-use waypost_tests::{Stack, eventually, shop, shop_of};
+use waypost_tests::{CHECKED, Stack, eventually, shop, shop_of};
 
 const OUTLIER: &str = r#"outlier = { consecutive = 3, eject_for = "400ms" }"#;
 
@@ -131,14 +131,48 @@ async fn an_ejection_outlives_a_reload_and_ends_with_its_rule() {
 async fn whoever_comes_back_begins_with_a_small_share() {
     let stack = Stack::start(&shop(&format!("{OUTLIER}\nslow_start = \"1h\""))).await;
     fail(&stack, 3).await;
-    let web = stack.container("web-1");
-    web.clear_fault();
+    stack.container("web-1").clear_fault();
     eventually!(stack.get("/").await.upstream() == "web-1");
+    has_a_small_share(&stack, "web-1").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_was_down_begins_with_a_small_share() {
+    let stack = Stack::start(&shop(&format!("{CHECKED}\nslow_start = \"1h\""))).await;
+    let web = stack.container("web-1");
+    web.set_health(StatusCode::INTERNAL_SERVER_ERROR);
+    eventually!(!stack.answers(6).await.contains(&"web-1".to_owned()));
+    web.set_health(StatusCode::OK);
+    eventually!(stack.get("/").await.upstream() == "web-1");
+    has_a_small_share(&stack, "web-1").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_new_among_others_begins_with_a_small_share() {
+    let slow = "slow_start = \"1h\"";
+    let stack = Stack::start(&shop(slow).replace("\"web-1\"", "\"somebody\"")).await;
+    stack.reload(&shop(slow)).await;
+    has_a_small_share(&stack, "web-1").await;
+}
+
+/// A tenth of a third of 300 requests; a hundred if it were warm.
+async fn has_a_small_share(stack: &Stack, name: &str) {
+    let web = stack.container(name);
     let before = web.requests();
     stack.answers(300).await;
     let share = web.requests() - before;
-    // A tenth of a third of 300; a hundred if it were warm.
     assert!((1..40).contains(&share), "{share}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_gets_nothing_while_somebody_warms_up() {
+    let config = format!("{OUTLIER}\nslow_start = \"1h\"");
+    let stack = Stack::start(&shop_of(["", "backup = true", "weight = 0"], &config)).await;
+    fail(&stack, 3).await;
+    stack.container("web-1").clear_fault();
+    eventually!(stack.get("/").await.upstream() == "web-1");
+    let answers = stack.answers(30).await;
+    assert!(answers.iter().all(|name| name == "web-1"), "{answers:?}");
 }
 
 /// One endpoint, of which half the requests may fail.

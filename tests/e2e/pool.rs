@@ -1,9 +1,16 @@
 //! Connections to endpoints are kept, used again, and given up in time.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use http::StatusCode;
 use http_body_util::BodyExt;
+use tokio::net::TcpListener;
 use waypost_tests::connection::Connection;
-use waypost_tests::{Stack, client, eventually};
+use waypost_tests::raw::Raw;
+use waypost_tests::{Conversation, Stack, client, eventually};
+
+const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
 const CONFIG: &str = r#"
     version = 1
@@ -56,6 +63,17 @@ async fn a_connection_idle_for_too_long_is_not_used_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn idle_connections_of_a_replaced_pool_are_closed_though_a_websocket_still_knows_it() {
+    let stack = Stack::start(CONFIG).await;
+    let mut socket = Conversation::open(stack.address("web")).await;
+    assert_eq!(stack.get("/").await.status, StatusCode::OK);
+    assert_eq!(stack.container("web-1").connections(), 2);
+    stack.reload(&CONFIG.replace("max_idle = 2", "max_idle = 3")).await;
+    eventually!(stack.container("web-1").connections() == 1);
+    assert!(socket.echoes("over the one that is left").await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_answer_that_the_client_left_does_not_poison_the_next() {
     let stack = Stack::start(CONFIG).await;
     for _ in 0..5 {
@@ -81,22 +99,66 @@ async fn a_connection_that_the_endpoint_closed_while_idle_costs_no_request() {
     }
 }
 
+/// An endpoint whose first connection ends under its second request, and whose further ones do what `answer` says; and
+/// how many requests it got over those.
+async fn fading(answer: &'static str) -> (Stack, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let stack = Stack::start(&CONFIG.replace("{web-1}", &listener.local_addr().unwrap().to_string())).await;
+    let more = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&more);
+    tokio::spawn(async move {
+        let mut first = Raw::over(listener.accept().await.unwrap().0);
+        first.head().await;
+        first.send(OK).await;
+        first.head().await;
+        drop(first);
+        loop {
+            let mut next = Raw::over(listener.accept().await.unwrap().0);
+            next.head().await;
+            counted.fetch_add(1, Ordering::SeqCst);
+            next.send(answer).await;
+        }
+    });
+    assert_eq!(stack.get("/").await.status, StatusCode::OK);
+    (stack, more)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_ends_under_a_get_costs_a_lone_endpoint_no_request() {
+    let (stack, more) = fading(OK).await;
+    assert_eq!(stack.get("/").await.status, StatusCode::OK);
+    assert_eq!(more.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_ends_under_a_post_is_not_made_up_for() {
+    let (stack, more) = fading(OK).await;
+    let reply = stack.send(client::request("POST", "/", "")).await;
+    assert_eq!((reply.status, reply.reason()), (StatusCode::BAD_GATEWAY, "upstream_reset"));
+    assert_eq!(more.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lone_endpoint_that_ends_every_connection_is_asked_again_only_once() {
+    let (stack, more) = fading("").await;
+    let reply = stack.get("/").await;
+    assert_eq!((reply.status, reply.reason()), (StatusCode::BAD_GATEWAY, "upstream_reset"));
+    assert_eq!(more.load(Ordering::SeqCst), 1);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn bytes_that_nobody_asked_for_end_an_idle_connection() {
-    use waypost_tests::raw::Raw;
-
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let stack = Stack::start(&CONFIG.replace("{web-1}", &listener.local_addr().unwrap().to_string())).await;
-    let answer = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
     let upstream = tokio::spawn(async move {
         let mut first = Raw::over(listener.accept().await.unwrap().0);
         first.head().await;
-        first.send(answer).await;
+        first.send(OK).await;
         first.send("HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\npoison").await;
         assert_eq!(first.rest().await, "", "it is closed without another request");
         let mut second = Raw::over(listener.accept().await.unwrap().0);
         second.head().await;
-        second.send(answer).await;
+        second.send(OK).await;
         second
     });
     assert_eq!(stack.get("/").await.text(), "ok");

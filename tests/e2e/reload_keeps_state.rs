@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use http::StatusCode;
+use upstream_mock::Fault;
 use waypost_tests::client::get;
 use waypost_tests::tls::{self, Authority, Client};
 use waypost_tests::{CHECKED, Connection, Conversation, Stack, eventually, shop};
@@ -24,6 +25,9 @@ const CONFIG: &str = r#"
     ]
 "#;
 
+const CHECK: &str =
+    "[services.shop.health_check]\npath = \"/health\"\ninterval = \"50ms\"\ntimeout = \"50ms\"\nrise = 2\nfall = 1\n";
+
 /// Something else: what there was before goes on.
 fn unrelated(number: usize) -> String {
     format!("{CONFIG}[routes.other]\npath_prefix = \"/other-{number}\"\nservice = \"shop\"\n")
@@ -42,8 +46,7 @@ fn rearranged() -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn endpoint_known_down_gets_nothing_after_a_reload() {
-    let check = "[services.shop.health_check]\npath = \"/health\"\ninterval = \"50ms\"\ntimeout = \"50ms\"\nrise = 2\nfall = 1\n";
-    let with = |config: &str| format!("{config}{check}");
+    let with = |config: &str| format!("{config}{CHECK}");
     let stack = Stack::start(&with(CONFIG)).await;
     stack.container("web-2").set_health(StatusCode::INTERNAL_SERVER_ERROR);
     let down = [("endpoint", "web-2"), ("state", "down")];
@@ -58,6 +61,29 @@ async fn endpoint_known_down_gets_nothing_after_a_reload() {
     }
     assert_eq!(stack.container("web-2").requests(), before);
     assert_eq!(stack.figure("waypost_health_transitions_total", &down), 1.0, "it went down once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn request_that_began_before_a_reload_learns_who_is_down() {
+    let patience =
+        "[services.shop]\ntimeouts = { response = \"1s\" }\nretry = { max_attempts = 2, on = [\"timeout\"] }";
+    let with = |config: &str| format!("{}{CHECK}", config.replace("[services.shop]", patience));
+    let stack = Stack::start(&with(CONFIG)).await;
+    stack.container("web-1").set_fault(Fault::Hang).await;
+    let mut clients = [Connection::http1(stack.address("web")).await, Connection::http1(stack.address("web")).await];
+    let [one, other] = &mut clients;
+    // Its turn is one of the two.
+    let asking = async { tokio::join!(one.send(get("/")), other.send(get("/"))) };
+    let falling = async {
+        eventually!(stack.container("web-1").requests() == 1 && stack.container("web-2").requests() == 1);
+        stack.reload(&with(&unrelated(1))).await;
+        stack.container("web-2").set_health(StatusCode::INTERNAL_SERVER_ERROR);
+        eventually!(stack.figure("waypost_endpoint_state", &[("endpoint", "web-2"), ("state", "down")]) == 1.0);
+    };
+    let (replies, ()) = tokio::join!(asking, falling);
+    let statuses = [replies.0.unwrap().status, replies.1.unwrap().status];
+    assert!(statuses.contains(&StatusCode::GATEWAY_TIMEOUT) && statuses.contains(&StatusCode::OK), "{statuses:?}");
+    assert_eq!(stack.container("web-2").requests(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -95,6 +121,59 @@ async fn operator_s_drain_mark_stays() {
     assert_eq!(stack.admin("POST", &order("undrain")).await.status, StatusCode::OK);
     stack.reload(CONFIG).await;
     assert!(stack.answers(4).await.contains(&"web-1".to_owned()));
+}
+
+/// The config with further keys of the service.
+fn keyed(config: &str, keys: &str) -> String {
+    config.replace("[services.shop]", &format!("[services.shop]\n{keys}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn open_circuit_stays_open() {
+    let keys = r#"circuit_breaker = { min_requests = 2, failure_ratio = "50%", open_for = "1m" }"#;
+    let stack = Stack::start(&keyed(CONFIG, keys)).await;
+    let web = stack.container("web-1");
+    let opened = || stack.figure("waypost_circuit_transitions_total", &[("endpoint", "web-1")]);
+    web.set_fault(Fault::Status(StatusCode::SERVICE_UNAVAILABLE)).await;
+    while opened() == 0.0 {
+        assert_eq!(stack.get("/").await.status, StatusCode::OK, "web-2 answers");
+    }
+    web.clear_fault();
+    let before = web.requests();
+    for config in [unrelated(1), rearranged(), CONFIG.to_owned()] {
+        stack.reload(&keyed(&config, keys)).await;
+        assert!(!stack.answers(8).await.contains(&"web-1".to_owned()));
+    }
+    assert_eq!((web.requests(), opened()), (before, 1.0), "not even an attempt");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn newcomer_s_share_goes_on_growing_slowly() {
+    let slowly = |config: &str| keyed(config, "slow_start = \"10m\"");
+    let stack = Stack::start(&slowly(CONFIG)).await;
+    for number in 0..3 {
+        let config = format!("{}[routes.more]\npath = \"/more-{number}\"\nservice = \"shop\"\n", rearranged());
+        stack.reload(&slowly(&config)).await;
+        let share = stack.answers(60).await.iter().filter(|name| *name == "web-3").count();
+        // Of its sixth a tenth.
+        assert!(share <= 5, "{share} of 60");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_inside_a_listener_still_counts() {
+    let limited = |config: &str| config.replace("[listeners.web]", "[listeners.web]\nmax_connections = 2");
+    let stack = Stack::start(&limited(CONFIG)).await;
+    let web = stack.address("web");
+    let mut inside = [Connection::http1(web).await, Connection::http1(web).await];
+    for config in [unrelated(1), rearranged()] {
+        stack.reload(&limited(&config)).await;
+        for client in &mut inside {
+            assert_eq!(client.send(get("/")).await.unwrap().status, StatusCode::OK);
+        }
+        assert!(Connection::http1(web).await.send(get("/")).await.is_err(), "it is full");
+    }
+    assert_eq!(stack.metric(r#"waypost_connections_open{listener="web"}"#), 2.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -151,6 +230,18 @@ async fn clients_pinned_by_address_stay() {
         stack.reload(&with(&config)).await;
         assert_eq!(stack.answers(6).await, vec![home.clone(); 6]);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pins_by_address_go_with_the_sticky_that_made_them() {
+    let with = |idle: &str| keyed(CONFIG, &format!("sticky = {{ client_ip = \"{idle}\" }}"));
+    let stack = Stack::start(&with("1h")).await;
+    stack.get("/").await;
+    let pins = |outcome| stack.figure("waypost_sticky_total", &[("outcome", outcome)]);
+    assert_eq!((pins("new"), pins("pinned")), (1.0, 0.0));
+    stack.reload(&with("2h")).await;
+    stack.get("/").await;
+    assert_eq!((pins("new"), pins("pinned")), (2.0, 0.0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

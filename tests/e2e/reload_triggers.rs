@@ -52,6 +52,14 @@ async fn file_written_during_the_start_serves() {
     becomes_visible(&stack).await;
 }
 
+#[tokio::test]
+async fn file_deleted_during_the_start_is_told_of() {
+    let stack = Stack::start(BEFORE).await;
+    fs::remove_file(stack.config()).unwrap();
+    eventually!(stack.metric("waypost_config_last_reload_success") == 0.0);
+    assert_eq!(stack.get("/").await.upstream(), "web-1");
+}
+
 /// As Kubernetes mounts a `ConfigMap`: the file is a link into `..data`, which is a link to a folder, and that link
 /// is replaced.
 #[tokio::test(flavor = "multi_thread")]

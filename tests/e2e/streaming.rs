@@ -264,7 +264,9 @@ async fn client_that_sends_before_it_reads_does_not_wait_for_itself() {
         let answer = [head.as_bytes(), &vec![b'y'; LENGTH]].concat();
         let answering = tokio::spawn(async move { writing.write_all(&answer).await.map(|()| writing) });
         while taken < LENGTH {
-            taken += reading.read(&mut buffer).await.unwrap();
+            let read = reading.read(&mut buffer).await.unwrap();
+            assert_ne!(read, 0, "the upload ended after {taken} bytes");
+            taken += read;
         }
         answering.await.unwrap().unwrap();
     });

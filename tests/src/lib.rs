@@ -6,6 +6,7 @@
 mod change;
 pub mod client;
 pub mod connection;
+mod findings;
 mod conversation;
 pub mod frames;
 pub mod origin;
@@ -17,6 +18,7 @@ pub mod websocket;
 
 pub use connection::Connection;
 pub use conversation::Conversation;
+pub use findings::Findings;
 pub use shop::{CHECKED, routed, shop, shop_of, trusting, with_workers};
 pub use stack::Stack;
 pub use upstream_mock::Container;
