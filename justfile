@@ -10,9 +10,17 @@ check: fmt-check lint doc test
 test *ARGS='--workspace':
     cargo test --locked {{ ARGS }}
 
-# A hundred reloads within a minute, under full load, in a release build; prints what the load has seen.
-soak:
+# For three quarters of an hour, in a release build: reloads, upgrades, random histories and faults; docs/reliability.md.
+soak: && (chaos "--seed" "1" "--minutes" "20")
+    cargo test --release --locked -p waypost --test process -- --ignored --nocapture thousand_reloads
+    cargo test --release --locked -p waypost --test process -- --ignored --nocapture measured_reloads
     cargo test --release --locked -p waypost-tests --test e2e -- --ignored --nocapture hundred_reloads
+    cargo test --release --locked -p waypost --test process -- --ignored --nocapture twenty_upgrades
+    WAYPOST_PROPERTY_SEEDS=10000 cargo test --release --locked -p waypost-tests --test properties
+
+# Every fuzz target, SECONDS (60) each; needs nightly and cargo-fuzz; `just fuzz 300 http1`; docs/reliability.md.
+fuzz *ARGS:
+    tests/fuzz/run {{ ARGS }}
 
 # What each inner room costs, in nanoseconds; `just bench router` for one of them.
 bench *ROOM:
@@ -47,9 +55,9 @@ lint:
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --workspace --locked
 
-# Licences, banned crates, sources; needs cargo-deny.
-deny:
-    cargo deny --locked check
+# Advisories, licences, banned and doubled crates, sources; needs cargo-deny. Without a network: `just deny bans licenses sources`.
+deny *WHICH:
+    cargo deny --locked check {{ WHICH }}
 
 # Everything on ports of its own, without a file.
 demo:
