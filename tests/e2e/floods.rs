@@ -52,11 +52,18 @@ impl Flooded {
     }
 }
 
+/// What the clients and the users beside them speak.
+#[derive(Clone, Copy, PartialEq)]
+enum Over {
+    Tcp,
+    Tls,
+}
+
 /// So many clients beside users, none of whose requests may fail; afterwards nothing is left open.
-async fn flooded_by(kind: Kind, path: &str, clients: u64) -> Flooded {
+async fn flooded_by(kind: Kind, over: Over, path: &str, clients: u64) -> Flooded {
     let pair = tls::Authority::new("authority").pair("site", &["test.example"]);
     let files = [("site.pem", &*pair.cert), ("site.key", &*pair.key)];
-    let (certificate, scheme) = if kind.needs_tls() { (CERTIFICATE, "https") } else { ("", "http") };
+    let (certificate, scheme) = if over == Over::Tls { (CERTIFICATE, "https") } else { ("", "http") };
     let config = CONFIG.replace("max_connections", &format!("{certificate}\n    max_connections"));
     let stack = Stack::with_files(&config, &files).await;
     let address = stack.address("web");
@@ -68,7 +75,7 @@ async fn flooded_by(kind: Kind, path: &str, clients: u64) -> Flooded {
     let clients = usize::try_from(clients).unwrap();
     let attack = Attack::new(kind, address, clients, length(kind)).dripping(Duration::from_millis(50));
     let attack = attack.asking("test.example", path);
-    let attack = if kind.needs_tls() { attack.over_tls(&trust, "test.example").unwrap() } else { attack };
+    let attack = if over == Over::Tls { attack.over_tls(&trust, "test.example").unwrap() } else { attack };
     let tally = attack.run().await.unwrap();
     let seen = users.finish().await;
     assert_eq!((seen.failed, seen.completed), (0, seen.requests), "{seen}");
@@ -78,7 +85,7 @@ async fn flooded_by(kind: Kind, path: &str, clients: u64) -> Flooded {
 }
 
 async fn flooded(kind: Kind, path: &str) -> Flooded {
-    flooded_by(kind, path, CLIENTS).await
+    flooded_by(kind, if kind.needs_tls() { Over::Tls } else { Over::Tcp }, path, CLIENTS).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -107,7 +114,7 @@ async fn downloads_that_nobody_reads_are_cut() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_beyond_the_limit_are_closed_and_silent_ones_within_it_later() {
-    let flooded = flooded_by(Kind::Connections, "/", 2 * CLIENTS).await;
+    let flooded = flooded_by(Kind::Connections, Over::Tcp, "/", 2 * CLIENTS).await;
     flooded.all_were_ended();
     assert!(flooded.refused("max_connections") >= CLIENTS as f64);
     assert!(flooded.tally.longest_life() >= Duration::from_millis(600), "{:?}", flooded.tally);
@@ -122,10 +129,12 @@ async fn heads_that_are_too_large_are_refused() {
 
 /// A kind of HTTP/2 that nobody needs: every client's connection is ended and counted as such.
 async fn check_http2(kind: Kind, path: &str) {
-    let flooded = flooded(kind, path).await;
-    flooded.all_were_ended();
-    // One may have been ended by the flood's own end before it was counted.
-    assert!(flooded.refused("http2_flood") >= CLIENTS as f64, "{:?}", flooded.tally);
+    for over in [Over::Tcp, Over::Tls] {
+        let flooded = flooded_by(kind, over, path, CLIENTS).await;
+        flooded.all_were_ended();
+        // One may have been ended by the flood's own end before it was counted.
+        assert!(flooded.refused("http2_flood") >= CLIENTS as f64, "{:?}", flooded.tally);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -155,9 +164,11 @@ async fn uploads_of_nothing_are_a_flood() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn downloads_without_a_window_are_reset() {
-    let flooded = flooded_by(Kind::H2ZeroWindow, "/bytes/1000000", 5).await;
-    assert!(flooded.tally.streams_reset >= 5 * 100, "{:?}", flooded.tally);
-    assert!(flooded.refused("send_timeout") >= 5.0 * 40.0);
+    for over in [Over::Tcp, Over::Tls] {
+        let flooded = flooded_by(Kind::H2ZeroWindow, over, "/bytes/1000000", 5).await;
+        assert!(flooded.tally.streams_reset >= 5 * 100, "{:?}", flooded.tally);
+        assert!(flooded.refused("send_timeout") >= 5.0 * 40.0);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
