@@ -45,6 +45,7 @@ pub mod schema;
 pub mod server;
 pub mod service;
 pub mod telemetry;
+pub mod test;
 mod validate;
 pub mod value;
 pub mod watch;
@@ -64,6 +65,7 @@ pub use schema::schema;
 pub use server::{Admin, Server};
 pub use service::Service;
 pub use telemetry::Telemetry;
+pub use test::Test;
 pub use watch::Watcher;
 
 /// One configuration file, whole.
@@ -93,4 +95,16 @@ pub struct Config {
     /// Fleets of identical endpoints, by name.
     #[serde(default)]
     pub services: IndexMap<String, Service>,
+    /// Requests, and what must become of them.
+    #[serde(default)]
+    pub tests: Vec<Test>,
+}
+
+impl Config {
+    /// The routes that apply to a listener, in file order.
+    pub fn routes_of(&self, listener: &str) -> impl Iterator<Item = (&String, &Route)> {
+        let applies =
+            move |route: &Route| route.listeners.is_empty() || route.listeners.iter().any(|name| name == listener);
+        self.routes.iter().filter(move |(_, route)| applies(route))
+    }
 }

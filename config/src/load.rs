@@ -99,7 +99,7 @@ fn empty() -> Find {
 }
 
 /// TOML's own rules.
-fn syntax(text: &str) -> Result<DeTable<'_>, Vec<Find>> {
+pub(crate) fn syntax(text: &str) -> Result<DeTable<'_>, Vec<Find>> {
     let (table, errors) = DeTable::parse_recoverable(text);
     if errors.is_empty() {
         return Ok(table.into_inner());
@@ -190,6 +190,8 @@ fn stand_in(key: &str) -> Option<&'static str> {
         "certificates" => "[]",
         "address" => "'[100::]:9'",
         "url" => "'http://stand-in'",
+        "request" => "'/'",
+        "expect" => "{ status = 200 }",
         "regex" | "to" | "name" | "service" | "cert" | "key" | "ca" => "'stand-in'",
         _ => return None,
     })

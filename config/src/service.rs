@@ -76,6 +76,18 @@ pub enum Balancer {
     Hash,
 }
 
+impl Balancer {
+    /// Its name in the file.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Balancer::RoundRobin => "round_robin",
+            Balancer::LeastRequest => "least_request",
+            Balancer::Random => "random",
+            Balancer::Hash => "hash",
+        }
+    }
+}
+
 /// `sticky = { cookie = "…" }` or `sticky = { client_ip = "1h" }`.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[serde(untagged)]

@@ -35,5 +35,6 @@ pub mod handover;
 pub mod tls;
 pub mod cookies;
 pub mod telemetry;
+pub mod explain;
 pub mod admin;
 pub mod demo;

@@ -3,6 +3,8 @@
 //! Owns what is known of the last reload. Never half applies: everything that can fail comes before the one store
 //! that publishes.
 
+mod preview;
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -12,15 +14,18 @@ use std::time::{Instant, SystemTime};
 use indexmap::IndexMap;
 use parking_lot::Mutex;
 use waypost_config::load::{LoadError, Loaded};
-use waypost_config::problem::Problem;
+use waypost_config::problem::{Problem, Problems};
 use waypost_config::{Config, Listener, Service};
 
 use crate::aside;
 use crate::drain::Phase;
 use crate::edge::{BindError, Edge, Inherited, Shared};
+use crate::explain::expect;
 use crate::snapshot::{Before, CompileError, Ground, Snapshot, compile};
 use crate::telemetry::metrics::{Metrics, ReloadResult};
 use crate::upstream::sticky::ProcessKey;
+
+pub use self::preview::Preview;
 
 /// Turns the file into generations.
 #[derive(Debug)]
@@ -65,6 +70,9 @@ pub enum Refusal {
     /// It reads well and cannot be run.
     #[error(transparent)]
     Compile(#[from] CompileError),
+    /// It can be run, and does not do what its own tests expect.
+    #[error("{0}")]
+    Unexpected(Problems),
     /// A socket cannot be opened.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -80,7 +88,7 @@ impl Refusal {
     /// The mistakes with their places, if it was the file's text that was wrong.
     pub fn problems(&self) -> impl Iterator<Item = &Problem> {
         let problems = match self {
-            Refusal::Load(LoadError::Refused(problems)) => Some(problems.iter()),
+            Refusal::Load(LoadError::Refused(problems)) | Refusal::Unexpected(problems) => Some(problems.iter()),
             _ => None,
         };
         problems.into_iter().flatten()
@@ -93,6 +101,7 @@ pub fn first(path: &Path, metrics: &Arc<Metrics>) -> Result<(Ground, Snapshot, L
     let workers = loaded.config.server.workers.count();
     let ground = Ground { metrics: Arc::clone(metrics), process_key: ProcessKey::generate(), workers };
     let snapshot = compile(loaded.config.clone(), Before::default(), &ground)?;
+    expected(&snapshot, &loaded.text, path)?;
     Ok((ground, snapshot, loaded))
 }
 
@@ -148,6 +157,21 @@ impl Reloader {
         }
     }
 
+    /// What a reload would do if this were the text of the file. Blocks on the file system.
+    pub fn preview(&self, text: &str) -> Result<Preview, Refusal> {
+        let environment = |name: &str| std::env::var(name).ok();
+        let mut config = waypost_config::parse(text, &self.path, &environment).map_err(LoadError::Refused)?.config;
+        let previous = self.shared.snapshot.load_full();
+        let changes = changes(&previous.config, &config);
+        fixed(&previous.config, &config)?;
+        // Opening one makes its file.
+        config.telemetry.access_log.clone_from(&previous.config.telemetry.access_log);
+        let next = compile(config, Before { snapshot: Some(&previous), stale: &[] }, &self.ground)?;
+        expected(&next, text, &self.path)?;
+        let now = preview::Now { snapshot: &previous, inside: self.edge.inside() };
+        Ok(Preview { changes, touched: now.touched(&next), tests: next.config.tests.len() })
+    }
+
     fn conclude(&self, outcome: Result<Report, Refusal>) -> Result<Report, Arc<Refusal>> {
         let result = match &outcome {
             Ok(report) if report.changes.is_empty() => ReloadResult::Unchanged,
@@ -177,6 +201,7 @@ impl Reloader {
         }
         fixed(&previous.config, &loaded.config)?;
         let snapshot = compile(loaded.config, Before { snapshot: Some(&previous), stale: &stale }, &self.ground)?;
+        aside::run(|| expected(&snapshot, &loaded.text, &self.path))?;
         let prepared = self.edge.prepare(&snapshot, &mut |_| None)?;
         let generation = snapshot.generation;
         aside::run(|| snapshot.settle(Instant::now()));
@@ -224,6 +249,12 @@ fn is_tls_input(config: &Config, path: &Path) -> bool {
     authorities || config.services.values().any(|service| service.tls.files().any(|file| file == path))
 }
 
+/// Whether it does what the file's own tests expect.
+fn expected(snapshot: &Snapshot, text: &str, path: &Path) -> Result<(), Refusal> {
+    let problems = waypost_config::test::problems(text, path, expect::broken(snapshot));
+    problems.map_or(Ok(()), |problems| Err(Refusal::Unexpected(problems)))
+}
+
 /// What is made once per process.
 fn fixed(old: &Config, new: &Config) -> Result<(), Refusal> {
     if old.server.workers != new.server.workers {
@@ -257,6 +288,9 @@ pub fn changes(old: &Config, new: &Config) -> Vec<String> {
     named(&mut changes, "route", &old.routes, &new.routes, |_, _| String::new());
     named(&mut changes, "middleware", &old.middlewares, &new.middlewares, |_, _| String::new());
     named(&mut changes, "service", &old.services, &new.services, endpoint_changes);
+    if old.tests != new.tests {
+        changes.push("~tests".to_owned());
+    }
     if changes.is_empty() && order(old) != order(new) {
         changes.push("~order".to_owned());
     }

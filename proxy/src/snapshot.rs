@@ -111,15 +111,7 @@ impl Snapshot {
 impl ListenerView {
     /// The route of this request.
     pub fn find(&self, head: &request::Parts, context: &RequestContext) -> Result<&Arc<RouteView>, Cause> {
-        let lookup = Lookup {
-            host: &context.host,
-            path: head.uri.path(),
-            query: head.uri.query(),
-            method: &head.method,
-            headers: &head.headers,
-            client_ip: context.client_ip,
-        };
-        self.router.find(&lookup).map(|index| &self.routes[index]).ok_or(Cause::NoRoute)
+        self.router.find(&lookup(head, context)).map(|index| &self.routes[index]).ok_or(Cause::NoRoute)
     }
 
     /// Where a request has to go instead, if this listener only sends clients to https.
@@ -131,5 +123,17 @@ impl ListenerView {
         }
         let port = if port == 443 { String::new() } else { format!(":{port}") };
         HeaderValue::try_from(format!("https://{host}{port}{path}")).map(Some).map_err(|_| Cause::BadRequest)
+    }
+}
+
+/// What a router looks at.
+pub fn lookup<'a>(head: &'a request::Parts, context: &'a RequestContext) -> Lookup<'a> {
+    Lookup {
+        host: &context.host,
+        path: head.uri.path(),
+        query: head.uri.query(),
+        method: &head.method,
+        headers: &head.headers,
+        client_ip: context.client_ip,
     }
 }

@@ -19,6 +19,7 @@ mod sticky_cookie;
 // Change: reload, drain, load; and all of it at random.
 mod chaos;
 mod drain;
+mod explain;
 mod failover_under_load;
 mod reload_applies;
 mod reload_keeps_state;

@@ -8,6 +8,7 @@ mod middlewares;
 mod routes;
 mod server;
 mod services;
+mod tests_of_the_file;
 
 use std::path::Path;
 
@@ -36,6 +37,7 @@ pub(crate) fn check(config: &Config, document: &Document<'_>) -> Vec<Find> {
     checker.routes();
     checker.middlewares();
     checker.services();
+    checker.tests();
     checker.finds
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use axum::extract::{ConnectInfo, Path, Request, State};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, RawQuery, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -23,6 +23,8 @@ pub use self::view::{
     ConfigView, DrainOrder, EndpointView, NotFound, Phase, ProblemView, RefusedView, ReloadRefused, ReloadReport,
     ServiceView,
 };
+use crate::explain::{self as explanation, Explanation, Question, Unclear};
+use crate::reload::Preview;
 use crate::telemetry::metrics;
 
 mod auth;
@@ -30,6 +32,9 @@ mod view;
 
 /// How long [`serve`] lets open connections end after its shutdown was asked for.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
+
+/// Bytes of a config that may be asked about: some fifty thousand routes.
+const LONGEST_CONFIG: usize = 16 << 20;
 
 /// What the API tells and does.
 #[async_trait]
@@ -44,6 +49,10 @@ pub trait AdminState: Send + Sync + 'static {
     fn config_view(&self) -> ConfigView;
     /// All services, in the order of the config.
     fn services_view(&self) -> Vec<ServiceView>;
+    /// What would happen to a request, and why.
+    fn explain(&self, question: &Question) -> Result<Explanation, Unclear>;
+    /// What a reload of this text would change.
+    async fn preview(&self, text: String) -> Result<Preview, ReloadRefused>;
     /// Reads the config again. It runs to its end even if the caller goes away.
     async fn reload(&self) -> Result<ReloadReport, ReloadRefused>;
     /// Drains an endpoint or ends that, until the opposite order; the config's `drain` counts beside it.
@@ -60,6 +69,8 @@ pub fn router(state: Arc<dyn AdminState>, auth: Auth) -> Router {
         .route("/api/version", get(version))
         .route("/api/config", get(config))
         .route("/api/services", get(services))
+        .route("/api/explain", get(explain))
+        .route("/api/diff", post(diff).layer(DefaultBodyLimit::max(LONGEST_CONFIG)))
         .route("/api/reload", post(reload))
         .route("/api/services/{service}/endpoints/{endpoint}/drain", post(drain))
         .route("/api/services/{service}/endpoints/{endpoint}/undrain", post(undrain))
@@ -153,20 +164,54 @@ async fn services(State(state): State<Shared>) -> Json<Vec<ServiceView>> {
     Json(state.services_view())
 }
 
+async fn explain(State(state): State<Shared>, RawQuery(query): RawQuery) -> Response {
+    let answer = asked(query.as_deref().unwrap_or_default())
+        .and_then(|question| state.explain(&question).map_err(|unclear| unclear.to_string()));
+    match answer {
+        Ok(explanation) => Json(explanation).into_response(),
+        Err(detail) => error(StatusCode::BAD_REQUEST, "unclear", &detail),
+    }
+}
+
+/// `method`, `url`, `header` (as often as need be, `name: value`), `client` and `listener`, as in a form.
+fn asked(query: &str) -> Result<Question, String> {
+    let mut question = Question::default();
+    for (key, value) in form_urlencoded::parse(query.as_bytes()) {
+        match &*key {
+            "method" => question.method = value.into_owned(),
+            "url" => question.url = value.into_owned(),
+            "header" => question.headers.push(explanation::header(&value).map_err(|unclear| unclear.to_string())?),
+            "client" => question.client = value.parse().map_err(|_| format!("`{value}` is not an address"))?,
+            "listener" => question.listener = Some(value.into_owned()),
+            _ => return Err(format!("`{key}` is not one of method, url, header, client and listener")),
+        }
+    }
+    Ok(question)
+}
+
 async fn reload(State(state): State<Shared>) -> Response {
     // A task of its own: hyper drops the handler when the client goes away, and a reload is never left half-way.
     match tokio::spawn(async move { state.reload().await }).await {
         Ok(Ok(report)) => Json(report).into_response(),
-        Ok(Err(refused)) => {
-            let detail = refused.to_string();
-            let body = json!({ "error": "config_refused", "detail": detail, "problems": refused.problems });
-            (StatusCode::UNPROCESSABLE_ENTITY, Json(body)).into_response()
-        }
+        Ok(Err(refused)) => config_refused(&refused),
         Err(failed) => {
             tracing::error!(error = %failed, "reload ended without an answer");
             error(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the reload ended without an answer, see the log")
         }
     }
+}
+
+/// The body is the text of a config; nothing is changed by asking.
+async fn diff(State(state): State<Shared>, text: String) -> Response {
+    match state.preview(text).await {
+        Ok(preview) => Json(preview).into_response(),
+        Err(refused) => config_refused(&refused),
+    }
+}
+
+fn config_refused(refused: &ReloadRefused) -> Response {
+    let body = json!({ "error": "config_refused", "detail": refused.to_string(), "problems": refused.problems });
+    (StatusCode::UNPROCESSABLE_ENTITY, Json(body)).into_response()
 }
 
 async fn drain(State(state): State<Shared>, names: Path<(String, String)>) -> Response {

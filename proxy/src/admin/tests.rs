@@ -92,6 +92,14 @@ impl AdminState for Fleet {
         vec![ServiceView { name, balancer, available: 1, endpoints: vec![endpoint] }]
     }
 
+    fn explain(&self, question: &Question) -> Result<Explanation, Unclear> {
+        Err(Unclear::Url(question.url.clone()))
+    }
+
+    async fn preview(&self, _: String) -> Result<Preview, ReloadRefused> {
+        Err(ReloadRefused { problems: self.problems.clone() })
+    }
+
     async fn reload(&self) -> Result<ReloadReport, ReloadRefused> {
         self.reload.0.notified().await;
         self.reload.1.notify_one();

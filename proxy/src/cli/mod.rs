@@ -3,6 +3,9 @@
 //! Owns the words, the help and the exit codes. What a command does is in its own file, or in the library.
 
 mod check;
+mod client;
+mod diff;
+mod explain;
 mod healthcheck;
 mod run;
 
@@ -51,6 +54,12 @@ enum Command {
         #[command(flatten)]
         file: File,
     },
+    /// Say what would happen to a request, and why, without sending anything
+    #[command(after_help = EXPLAIN)]
+    Explain(explain::Explain),
+    /// Say what a reload would change, in the process that runs or beside another file
+    #[command(after_help = DIFF)]
+    Diff(diff::Diff),
     /// Start a fleet and a proxy before it, show the main job, then let you try
     #[command(after_help = DEMO)]
     Demo(Demo),
@@ -134,6 +143,40 @@ Examples:
   waypost check -c edge.toml && systemctl reload waypost
 
 See docs/configuration.md for every key";
+
+const EXPLAIN: &str = "\
+Told are the listener, the route and for each other route the first condition that fails, what each
+middleware does, each endpoint's chance and why, what is repeated, and the head that goes upstream.
+Of a file, endpoints are as nobody has checked them; of a process, as they are now.
+
+Exit codes:
+  0   answered
+  1   the question cannot be answered, or the config has mistakes
+  2   the config cannot be read, or the command line is wrong
+
+Examples:
+  waypost explain https://shop.example/cart
+  waypost explain POST /api/orders -H 'host: shop.example' -H 'x-tenant: blue' --client 10.0.0.7
+  waypost explain https://shop.example/cart -H 'cookie: lb=…' --admin http://127.0.0.1:9900
+  waypost explain /cart --json | jq .reply
+
+See docs/guides/explain.md";
+
+const DIFF: &str = "\
+NEW is read as a reload would read it. With --admin the process that runs compares it with what it
+serves, runs its [[tests]], and says what the change would mean to the connections and WebSockets
+that are open; without, it is compared with the file of -c. Nothing is changed.
+
+Exit codes, as those of diff:
+  0   nothing would change
+  1   something would
+  2   NEW would be refused, or cannot be read, or nobody answers
+
+Examples:
+  waypost diff next.toml
+  waypost diff next.toml --admin http://127.0.0.1:9900
+
+See docs/guides/reload-and-upgrade.md";
 
 const DEMO: &str = "\
 Everything is on 127.0.0.1 and in a temporary folder, which goes with Ctrl-C.
@@ -219,6 +262,8 @@ impl Arguments {
             }
             Command::Upgrade { file } => run::run(file.path, Succession::Required),
             Command::Check { file } => check::check(&file.path),
+            Command::Explain(arguments) => explain::explain(arguments),
+            Command::Diff(arguments) => diff::diff(&arguments),
             Command::Demo(demo) => demo.run(),
             Command::Healthcheck { file, url, timeout } => healthcheck::ask(url, &file.path, timeout),
             Command::Schema => print(&waypost_config::schema()),

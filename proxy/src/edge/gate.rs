@@ -68,6 +68,11 @@ impl Gate {
         self.closing.cancel();
     }
 
+    /// How many connections are inside.
+    pub(super) fn inside(&self) -> usize {
+        self.inside.load(Ordering::Relaxed)
+    }
+
     /// A worker accepts nobody until this is dropped, because few descriptors are left.
     pub(super) fn pause(&self) -> Paused<'_> {
         self.metrics.accept_paused.inc();

@@ -161,6 +161,12 @@ impl Edge {
         self.open.lock().iter().map(address).collect()
     }
 
+    /// How many connections each listener has.
+    pub fn inside(&self) -> HashMap<Arc<str>, usize> {
+        let open = self.open.lock();
+        open.iter().map(|(name, listener)| (Arc::clone(name), listener.gate.inside())).collect()
+    }
+
     /// Every open socket under its configured address, to be handed to another process.
     pub fn sockets(&self) -> Vec<(String, Arc<TcpListener>)> {
         let open = self.open.lock();

@@ -97,14 +97,35 @@ impl Chain {
 
     /// Shows the request to each member, until one answers it.
     pub fn on_request(&self, head: &mut request::Parts, context: &RequestContext) -> Flow {
+        self.on_request_watched(head, context, |_| ())
+    }
+
+    /// The same, and what each member has made of the head is shown to `watch`; not the doing of one that answers.
+    pub fn on_request_watched(
+        &self,
+        head: &mut request::Parts,
+        context: &RequestContext,
+        mut watch: impl FnMut(&request::Parts),
+    ) -> Flow {
         for (index, member) in self.0.iter().enumerate() {
             if let Flow::Reply(reply) = member.on_request(head, context) {
                 let (mut head, body) = reply.into_parts();
                 show_response(&self.0[..index], &mut head, context);
                 return Flow::Reply(Response::from_parts(head, body));
             }
+            watch(head);
         }
         Flow::Continue
+    }
+
+    /// What each member alone, in the order of the chain, would make of this response.
+    pub fn each_on_response(&self, head: &response::Parts, context: &RequestContext) -> Vec<response::Parts> {
+        let alone = |member: &dyn Middleware| {
+            let mut head = head.clone();
+            member.on_response(&mut head, context);
+            head
+        };
+        self.0.iter().map(|member| alone(&**member)).collect()
     }
 
     /// Shows a response to each member, last first: the service's own, or one invented after the chain let go.

@@ -142,17 +142,17 @@ impl Expected {
     }
 }
 
-fn is_prefix(prefix: &str, path: &str) -> bool {
+pub(super) fn is_prefix(prefix: &str, path: &str) -> bool {
     path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// Every cookie of every `Cookie` field (HTTP/2 may send several, RFC 9113 section 8.2.3), as it was sent.
-fn cookies(headers: &http::HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
+pub(super) fn cookies(headers: &http::HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
     let pairs = headers.get_all(COOKIE).iter().flat_map(|field| field.as_bytes().split(|byte| *byte == b';'));
     pairs.map(|pair| split_pair(pair.trim_ascii()))
 }
 
-fn parameters(query: Option<&str>) -> impl Iterator<Item = (&[u8], &[u8])> {
+pub(super) fn parameters(query: Option<&str>) -> impl Iterator<Item = (&[u8], &[u8])> {
     let pairs = query.into_iter().flat_map(|query| query.as_bytes().split(|byte| *byte == b'&'));
     pairs.filter(|pair| !pair.is_empty()).map(split_pair)
 }
@@ -166,7 +166,7 @@ fn split_pair(pair: &[u8]) -> (&[u8], &[u8]) {
 }
 
 /// As a form decodes it: `+` is a space, `%2B` a plus.
-fn form_decoded(text: &[u8]) -> impl Iterator<Item = u8> {
+pub(super) fn form_decoded(text: &[u8]) -> impl Iterator<Item = u8> {
     let words = text.split(|byte| *byte == b'+').enumerate();
     words.flat_map(|(index, word)| (index > 0).then_some(b' ').into_iter().chain(percent_decode(word)))
 }

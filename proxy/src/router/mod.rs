@@ -13,6 +13,7 @@ mod condition;
 mod naive;
 mod precedence;
 mod table;
+pub mod why;
 
 use std::cmp::Reverse;
 use std::collections::HashMap;

@@ -11,6 +11,7 @@ use waypost_config::Route;
 use waypost_config::value::HostPattern;
 
 use super::tests::route;
+use super::why::{Verdict, verdicts};
 use super::{Lookup, Router};
 
 const HOSTS: [&str; 5] = ["a.example", "b.example", "*.example", "x.a.example", "*.a.example"];
@@ -144,7 +145,10 @@ proptest! {
     fn the_router_finds_what_a_scan_of_all_routes_finds(routes in routes(), requests in vec(requests(), 1..16)) {
         let router = Router::new(routes.iter().enumerate()).unwrap();
         for request in &requests {
-            prop_assert_eq!(router.find(&request.lookup()), naive(&routes, request), "{:?}", request);
+            let found = router.find(&request.lookup());
+            prop_assert_eq!(found, naive(&routes, request), "{:?}", request);
+            let told = verdicts(&routes.iter().collect::<Vec<_>>(), &request.lookup()).unwrap();
+            prop_assert_eq!(found, told.iter().position(|verdict| *verdict == Verdict::Taken), "{:?}", request);
         }
     }
 }

@@ -14,7 +14,8 @@ use crate::admin::{
     ReloadReport, ServiceView,
 };
 use crate::drain;
-use crate::reload::Refusal;
+use crate::explain::{self, Explanation, Question, Unclear};
+use crate::reload::{Preview, Refusal};
 use crate::telemetry::timestamp::Timestamp;
 use crate::upstream::{Endpoint, Service};
 
@@ -62,6 +63,19 @@ impl AdminState for Process {
         self.shared.snapshot.load().services.values().map(service_view).collect()
     }
 
+    fn explain(&self, question: &Question) -> Result<Explanation, Unclear> {
+        explain::explain(&self.shared.snapshot.load(), question)
+    }
+
+    async fn preview(&self, text: String) -> Result<Preview, ReloadRefused> {
+        let reloader = Arc::clone(&self.reloader);
+        let preview = tokio::task::spawn_blocking(move || reloader.preview(&text)).await;
+        let lost =
+            |error: tokio::task::JoinError| vec![ProblemView { message: error.to_string(), ..ProblemView::default() }];
+        let outcome = preview.map_err(lost).and_then(|preview| preview.map_err(|refusal| problems(&refusal)));
+        outcome.map_err(|problems| ReloadRefused { problems })
+    }
+
     async fn reload(&self) -> Result<ReloadReport, ReloadRefused> {
         match self.ask_reload().await {
             Ok(report) => Ok(ReloadReport { generation: report.generation, changes: report.changes }),
@@ -105,10 +119,7 @@ fn problem_view(problem: &waypost_config::Problem) -> ProblemView {
 fn service_view(service: &Arc<Service>) -> ServiceView {
     ServiceView {
         name: service.name.to_string(),
-        balancer: serde_json::to_value(service.config.balancer)
-            .ok()
-            .and_then(|name| name.as_str().map(str::to_owned))
-            .unwrap_or_default(),
+        balancer: service.config.balancer.name().to_owned(),
         available: service.available_count(),
         endpoints: service.endpoints.iter().map(|endpoint| endpoint_view(service, endpoint)).collect(),
     }
@@ -128,7 +139,7 @@ fn endpoint_view(service: &Service, endpoint: &Arc<Endpoint>) -> EndpointView {
         available: service.is_available(endpoint) && endpoint.is_connected() && !endpoint.is_ejected(),
         ejected: endpoint.is_ejected(),
         circuit: endpoint.circuit().as_str(),
-        in_flight: endpoint.live.load.load(Ordering::Relaxed) as u64,
+        in_flight: endpoint.load() as u64,
     }
 }
 

@@ -255,8 +255,7 @@ impl<'a> Compiler<'a> {
     }
 
     fn routes(&self, listener: &str, services: &Services) -> Result<(Router, Vec<Arc<RouteView>>), CompileError> {
-        let applies = |route: &Route| route.listeners.is_empty() || route.listeners.iter().any(|name| name == listener);
-        let applying: Vec<_> = self.config.routes.iter().filter(|(_, route)| applies(route)).collect();
+        let applying: Vec<_> = self.config.routes_of(listener).collect();
         let router = Router::new(applying.iter().map(|(_, route)| *route).enumerate())
             .map_err(|source| CompileError::Route { listener: listener.to_owned(), source })?;
         let compile = |(name, route): &(&String, &Route)| {

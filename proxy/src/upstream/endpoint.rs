@@ -62,9 +62,14 @@ impl Endpoint {
         self.config.drain || self.live.drained.load(Ordering::Relaxed)
     }
 
+    /// Requests in flight.
+    pub fn load(&self) -> usize {
+        self.live.load.load(Ordering::Relaxed)
+    }
+
     /// Has as many requests in flight as it may.
     pub fn is_full(&self) -> bool {
-        self.config.max_in_flight.is_some_and(|max| self.live.load.load(Ordering::Relaxed) >= max)
+        self.config.max_in_flight.is_some_and(|max| self.load() >= max)
     }
 
     /// Whether its circuit lets a request pass.

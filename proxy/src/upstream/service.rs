@@ -117,7 +117,8 @@ impl Live {
 }
 
 impl Affinity {
-    fn endpoint(&self) -> Option<&str> {
+    /// The name of the endpoint.
+    pub fn endpoint(&self) -> Option<&str> {
         match self {
             Affinity::None => None,
             Affinity::Cookie(pin) => pin.as_ref().map(|pin| pin.endpoint.as_str()),
@@ -270,6 +271,14 @@ impl Service {
         }
     }
 
+    /// The same for those who only want to know: it is no use of a pin.
+    pub fn peek_affinity(&self, headers: &mut HeaderMap, client: IpAddr) -> Affinity {
+        match &self.live.client_pins {
+            Some(pins) => Affinity::Client(client, pins.peek(client, clock())),
+            None => self.affinity(headers, client),
+        }
+    }
+
     /// What the balancer is to hash; 0 for those that do not.
     pub fn hash_key(&self, headers: &HeaderMap, path: &str, context: &RequestContext) -> u64 {
         match (self.config.balancer, &self.config.hash_key) {
@@ -318,6 +327,19 @@ impl Service {
         let endpoint = self.endpoint(affinity.endpoint()?)?;
         let serves = endpoint.state() == State::Up || self.is_available(endpoint);
         (serves && is_open(endpoint, tried) && !endpoint.is_ejected()).then_some(endpoint)
+    }
+
+    /// Who would get a request now, and nobody else: the client's own endpoint, the one that the key's hash falls on, or all
+    /// among whom the balancer chooses. For people who ask; nothing is counted.
+    pub fn candidates(&self, affinity: &Affinity, key: u64) -> Vec<Arc<Endpoint>> {
+        if let Some(pinned) = self.pinned(affinity, &[]) {
+            return vec![Arc::clone(pinned)];
+        }
+        let available = self.available();
+        if self.config.balancer == config::Balancer::Hash {
+            return available.pick(key, &[]).into_iter().cloned().collect();
+        }
+        available.candidates()
     }
 
     /// Pins the client to the endpoint that answered: the `Set-Cookie` to send, if one is needed.
@@ -390,6 +412,17 @@ impl Available {
         let good = |endpoint: &Arc<Endpoint>| open(endpoint) && !endpoint.is_ejected();
         let choice = self.0.iter().find_map(|tier| tier.pick(key, willing).or_else(|| tier.pick(key, good)));
         choice.or_else(|| self.0.iter().find_map(|tier| tier.pick(key, open)))
+    }
+
+    /// All that [`Available::pick`] may choose from, if nobody were warming up.
+    fn candidates(&self) -> Vec<Arc<Endpoint>> {
+        let first = |fits: &dyn Fn(&Endpoint) -> bool| {
+            let fitting = |tier: &Tier| -> Vec<_> { tier.endpoints.iter().filter(|one| fits(one)).cloned().collect() };
+            self.0.iter().map(fitting).find(|endpoints| !endpoints.is_empty())
+        };
+        let open = |endpoint: &Endpoint| !endpoint.is_full() && endpoint.is_connected();
+        let good = first(&|endpoint| open(endpoint) && !endpoint.is_ejected());
+        good.or_else(|| first(&open)).unwrap_or_default()
     }
 }
 

@@ -12,6 +12,7 @@ mod drain;
 mod guests;
 mod http2;
 mod process;
+mod questions;
 mod reloads;
 mod signals;
 mod upgrade;

@@ -53,6 +53,14 @@ impl ClientIpPins {
         Some(Arc::clone(&pinned.endpoint))
     }
 
+    /// The name of the client's endpoint, for those who only want to know.
+    pub fn peek(&self, client: IpAddr, now: Instant) -> Option<Arc<str>> {
+        let key = key(client);
+        let shard = self.shard(key).lock();
+        let pinned = shard.get(&key)?;
+        (now.saturating_duration_since(pinned.last_use) <= self.ttl).then(|| Arc::clone(&pinned.endpoint))
+    }
+
     /// Pins the client, in the place of its former pin.
     pub fn set(&self, client: IpAddr, endpoint: Arc<str>, now: Instant) {
         let key = key(client);
