@@ -4,6 +4,7 @@
 
 mod check;
 mod healthcheck;
+mod man;
 mod run;
 
 use std::io::{self, IsTerminal, Write};
@@ -80,6 +81,12 @@ enum Command {
     Completions {
         /// The shell
         shell: Shell,
+    },
+    /// Print the manual, or write its pages into a folder
+    #[command(after_help = MAN)]
+    Man {
+        /// Where waypost.1 and a page for each command are written; without it waypost(1) is printed
+        folder: Option<PathBuf>,
     },
 }
 
@@ -190,6 +197,11 @@ Examples:
   waypost completions zsh > ~/.zfunc/_waypost
   waypost completions fish > ~/.config/fish/completions/waypost.fish";
 
+const MAN: &str = "\
+Examples:
+  waypost man | man -l -                  read it
+  waypost man ~/.local/share/man/man1     waypost(1), waypost-run(1) and all the others";
+
 /// What a command came to, as the shell sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {
@@ -223,6 +235,7 @@ impl Arguments {
             Command::Healthcheck { file, url, timeout } => healthcheck::ask(url, &file.path, timeout),
             Command::Schema => print(&waypost_config::schema()),
             Command::Completions { shell } => complete(shell),
+            Command::Man { folder } => man::show(folder.as_deref()),
         };
         verdict.into()
     }
