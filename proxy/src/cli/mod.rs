@@ -112,6 +112,7 @@ Signals:
   SIGTERM, SIGINT   drain: the process ends when nothing is in flight; a second one ends it at once
   SIGHUP            reload the config (saving the file is enough)
   SIGUSR1           open the access log again, after it was rotated
+  SIGUSR2           start the binary again, as `waypost upgrade`: it takes over from this process
 
 Exit codes:
   0   ended in order

@@ -14,6 +14,7 @@ mod http2;
 mod process;
 mod reloads;
 mod signals;
+mod systemd;
 mod upgrade;
 mod upgrade_chain;
 mod upgrade_failed;
