@@ -11,6 +11,7 @@ mod descriptors;
 mod drain;
 mod guests;
 mod http2;
+mod package;
 mod process;
 mod reloads;
 mod signals;
