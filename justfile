@@ -30,6 +30,10 @@ bench *ROOM:
 release:
     proxy/pgo
 
+# A Debian package of target/release/waypost, or `just deb target/pgo/waypost`; docs/guides/operating.md.
+deb *ARGS:
+    proxy/deb {{ ARGS }}
+
 # What a request costs beside nginx, HAProxy and whatever else is on PATH; docs/guides/measuring.md.
 compare *ARGS: release
     target/release/loadtest compare --waypost target/pgo/waypost {{ ARGS }}

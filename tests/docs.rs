@@ -142,3 +142,26 @@ fn every_reason_is_explained_with_its_status() -> Result<()> {
     }
     Ok(())
 }
+
+/// What a section of the runbook on a reason has, beside what the reason means.
+const ANSWERS: [&str; 2] = ["**See why.** ", "**Do.** "];
+
+#[test]
+fn every_reason_has_its_section_in_the_runbook() -> Result<()> {
+    let page = fs::read_to_string(repository().join("docs/guides/runbook.md"))?;
+    let (_, by_reason) = page.split_once("\n## By reason\n").context("the part by reason")?;
+    let (by_reason, _) = by_reason.split_once("\n## ").context("another part behind it")?;
+    let sections: Vec<(&str, &str)> =
+        by_reason.split("\n### ").skip(1).filter_map(|one| one.split_once('\n')).collect();
+    ensure!(sections.len() == Cause::ALL.len(), "{} sections for {} reasons", sections.len(), Cause::ALL.len());
+    for cause in Cause::ALL {
+        let (_, section) = sections
+            .iter()
+            .find(|(token, _)| *token == cause.token())
+            .with_context(|| format!("no section on `{}`", cause.token()))?;
+        for answer in ANSWERS {
+            ensure!(section.contains(answer), "the section on `{}` has no {answer}", cause.token());
+        }
+    }
+    Ok(())
+}

@@ -8,6 +8,8 @@ mod tasks;
 mod monitors;
 mod certificates;
 mod operator;
+mod systemd;
+mod successor;
 
 use std::collections::HashMap;
 use std::io;
@@ -35,6 +37,7 @@ use crate::telemetry::metrics::Metrics;
 use certificates::Certificates;
 use monitors::Monitors;
 pub use process::{Succession, run};
+pub use systemd::Systemd;
 use tasks::Order;
 
 /// What to run.
@@ -46,6 +49,8 @@ pub struct Options {
     pub inherited: Option<Inherited>,
     /// The process's log, whose level a reload may change.
     pub logging: Option<Logging>,
+    /// Who is told how the process fares.
+    pub systemd: Systemd,
 }
 
 /// Why nothing runs.
@@ -94,6 +99,7 @@ struct Process {
     /// Cancelled when a new process has taken over.
     superseded: CancellationToken,
     logging: Option<Logging>,
+    systemd: Systemd,
 }
 
 /// The socket of the admin address.
@@ -108,8 +114,8 @@ impl Waypost {
     /// Reads the config, opens its listeners and serves. Runs on the current tokio runtime, and on worker threads of
     /// its own.
     pub async fn start(options: Options) -> Result<Waypost, StartError> {
-        let Options { config, mut inherited, logging } = options;
-        match Waypost::begin(&config, inherited.as_mut(), logging).await {
+        let Options { config, mut inherited, logging, systemd } = options;
+        match Waypost::begin(&config, inherited.as_mut(), (logging, systemd)).await {
             Ok((waypost, draft)) => waypost.take_over(inherited, draft).await,
             Err(error) => {
                 if let Some(inherited) = inherited {
@@ -123,21 +129,33 @@ impl Waypost {
 
     /// Tells the process before, if there is one, that this one serves, and offers the sockets in its place.
     async fn take_over(self, inherited: Option<Inherited>, draft: Option<Draft>) -> Result<Waypost, StartError> {
-        if let Some(inherited) = inherited
-            && let Err(error) = inherited.ready().await
-        {
-            // The old one goes on; whoever has come in here meanwhile is served to the end.
-            self.shutdown().await;
-            return Err(error.into());
+        let status = self.process.standing();
+        if let Some(inherited) = inherited {
+            if let Err(error) = inherited.ready().await {
+                // The old one goes on; whoever has come in here meanwhile is served to the end.
+                self.shutdown().await;
+                return Err(error.into());
+            }
+            self.process.service_manager().succeeded(&status);
+        } else {
+            self.process.service_manager().serving(&status);
         }
         self.offer_sockets(draft);
+        self.show_life();
         Ok(self)
+    }
+
+    /// Gives signs of life, if somebody wants them.
+    fn show_life(&self) {
+        if let Some(within) = self.process.systemd.watchdog() {
+            self.tasks.lock().spawn(tasks::show_life(Arc::clone(&self.process), within));
+        }
     }
 
     async fn begin(
         config: &Path,
         mut inherited: Option<&mut Inherited>,
-        logging: Option<Logging>,
+        (logging, systemd): (Option<Logging>, Systemd),
     ) -> Result<(Waypost, Option<Draft>), StartError> {
         let metrics = Metrics::new();
         let (ground, snapshot, loaded) = reload::first(config, &metrics)?;
@@ -160,6 +178,7 @@ impl Waypost {
             admin,
             superseded: CancellationToken::new(),
             logging,
+            systemd,
         });
         process.follow();
         if inherited.is_some() {
@@ -234,6 +253,11 @@ impl Waypost {
         if let Some(log) = &self.process.shared.snapshot.load().access_log {
             log.reopen();
         }
+    }
+
+    /// Tells the service manager that the end begins.
+    fn announce_stop(&self) {
+        self.process.service_manager().stopping();
     }
 
     /// Drains, and returns when nothing is in flight or the grace period is over.
@@ -313,6 +337,23 @@ impl Process {
         let mut sockets = self.edge.sockets();
         sockets.extend(self.admin.iter().map(|admin| (admin_key(admin.wanted), Arc::clone(&admin.socket))));
         sockets
+    }
+
+    /// Who started the process, as long as it is the service: one that drains has nothing to say any more, for another
+    /// one may have taken its place.
+    fn service_manager(&self) -> Systemd {
+        if self.shared.lifecycle.phase() == Phase::Running { self.systemd } else { Systemd::default() }
+    }
+
+    /// What serves, in a few words.
+    fn standing(&self) -> String {
+        let snapshot = self.shared.snapshot.load();
+        let (routes, plural) = match snapshot.config.routes.len() {
+            1 => (1, ""),
+            routes => (routes, "s"),
+        };
+        let refused = if self.reloader.status().refused.is_some() { "; a newer config is refused" } else { "" };
+        format!("generation {}, {routes} route{plural}{refused}", snapshot.generation)
     }
 
     fn order(&self, order: Order) {

@@ -7,6 +7,7 @@ mod client;
 mod diff;
 mod explain;
 mod healthcheck;
+mod man;
 mod run;
 
 use std::io::{self, IsTerminal, Write};
@@ -90,6 +91,12 @@ enum Command {
         /// The shell
         shell: Shell,
     },
+    /// Print the manual, or write its pages into a folder
+    #[command(after_help = MAN)]
+    Man {
+        /// Where waypost.1 and a page for each command are written; without it waypost(1) is printed
+        folder: Option<PathBuf>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -114,6 +121,7 @@ Signals:
   SIGTERM, SIGINT   drain: the process ends when nothing is in flight; a second one ends it at once
   SIGHUP            reload the config (saving the file is enough)
   SIGUSR1           open the access log again, after it was rotated
+  SIGUSR2           start the binary again, as `waypost upgrade`: it takes over from this process
 
 Exit codes:
   0   ended in order
@@ -233,6 +241,11 @@ Examples:
   waypost completions zsh > ~/.zfunc/_waypost
   waypost completions fish > ~/.config/fish/completions/waypost.fish";
 
+const MAN: &str = "\
+Examples:
+  waypost man | man -l -                  read it
+  waypost man ~/.local/share/man/man1     waypost(1), waypost-run(1) and all the others";
+
 /// What a command came to, as the shell sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {
@@ -268,6 +281,7 @@ impl Arguments {
             Command::Healthcheck { file, url, timeout } => healthcheck::ask(url, &file.path, timeout),
             Command::Schema => print(&waypost_config::schema()),
             Command::Completions { shell } => complete(shell),
+            Command::Man { folder } => man::show(folder.as_deref()),
         };
         verdict.into()
     }

@@ -173,6 +173,18 @@ impl Edge {
         open.values().map(|listener| (listener.wanted.to_string(), Arc::clone(&listener.socket))).collect()
     }
 
+    /// How many workers have not answered within `patience`: something holds their threads up, or has ended them.
+    pub async fn silent_workers(&self, patience: Duration) -> usize {
+        let until = tokio::time::Instant::now() + patience;
+        let answers: Vec<_> = self.workers.lock().iter().map(Worker::call).collect();
+        let mut silent = 0;
+        for answer in answers {
+            let answered = tokio::time::timeout_at(until, answer).await;
+            silent += usize::from(!matches!(answered, Ok(Ok(()))));
+        }
+        silent
+    }
+
     /// Ends the workers; connections that are still open are cut. Blocks until the threads are gone.
     pub fn stop(&self) {
         self.close();

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::door::Door;
 use super::gate::Gate;
@@ -19,51 +19,70 @@ use crate::{shard, shortage};
 /// A thread with its runtime.
 #[derive(Debug)]
 pub(super) struct Worker {
-    opened: mpsc::UnboundedSender<Opened>,
+    calls: mpsc::UnboundedSender<Call>,
     thread: JoinHandle<()>,
 }
 
-/// A listener to accept from.
-struct Opened {
-    socket: std::net::TcpListener,
-    gate: Arc<Gate>,
+/// What a worker is asked from outside.
+enum Call {
+    /// Accept from this listener.
+    Open(std::net::TcpListener, Arc<Gate>),
+    /// Show that you have time for it.
+    Answer(oneshot::Sender<()>),
 }
 
 impl Worker {
     pub(super) fn start(index: usize, shared: Shared) -> io::Result<Worker> {
-        let (opened, openings) = mpsc::unbounded_channel();
+        let (calls, inbox) = mpsc::unbounded_channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let run = move || {
             shard::enter(index);
-            runtime.block_on(serve(openings, shared));
+            runtime.block_on(serve(inbox, shared));
         };
         let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(run)?;
-        Ok(Worker { opened, thread })
+        Ok(Worker { calls, thread })
     }
 
     pub(super) fn open(&self, socket: &std::net::TcpListener, gate: &Arc<Gate>) {
         match socket.try_clone() {
             // A worker lives as long as the edge that sends to it.
-            Ok(socket) => drop(self.opened.send(Opened { socket, gate: Arc::clone(gate) })),
+            Ok(socket) => drop(self.calls.send(Call::Open(socket, Arc::clone(gate)))),
             Err(error) => tracing::error!(listener = %gate.name, %error, "worker cannot accept"),
         }
     }
 
+    /// Gets its answer as soon as it has time for one: not while something holds its thread up, and none from a thread
+    /// that has ended.
+    pub(super) fn call(&self) -> oneshot::Receiver<()> {
+        let (answer, answered) = oneshot::channel();
+        // If nobody is there to hear it, the answer's end says so.
+        drop(self.calls.send(Call::Answer(answer)));
+        answered
+    }
+
     /// Ends the thread, and with it every connection it serves.
     pub(super) fn stop(self) {
-        drop(self.opened);
+        drop(self.calls);
         if self.thread.join().is_err() {
             tracing::error!("a worker panicked");
         }
     }
 }
 
-async fn serve(mut openings: mpsc::UnboundedReceiver<Opened>, shared: Shared) {
-    while let Some(Opened { socket, gate }) = openings.recv().await {
-        match Door::new(socket) {
-            Ok(door) => drop(tokio::spawn(accept(door, gate, shared.clone()))),
-            Err(error) => tracing::error!(listener = %gate.name, %error, "worker cannot accept"),
+async fn serve(mut inbox: mpsc::UnboundedReceiver<Call>, shared: Shared) {
+    while let Some(call) = inbox.recv().await {
+        match call {
+            Call::Open(socket, gate) => open(socket, gate, &shared),
+            // Whoever asked may have lost patience.
+            Call::Answer(answer) => drop(answer.send(())),
         }
+    }
+}
+
+fn open(socket: std::net::TcpListener, gate: Arc<Gate>, shared: &Shared) {
+    match Door::new(socket) {
+        Ok(door) => drop(tokio::spawn(accept(door, gate, shared.clone()))),
+        Err(error) => tracing::error!(listener = %gate.name, %error, "worker cannot accept"),
     }
 }
 

@@ -1,8 +1,8 @@
 //! Waypost as a process: under Pingora's server, driven by signals.
 //!
 //! Owns what each signal means. SIGTERM and SIGINT drain, a second one ends at once; SIGHUP reloads; SIGUSR1 reopens
-//! logs. Pingora's own answer to SIGTERM sleeps through its whole grace period, so we drain first and tell it to stop
-//! when nothing is left.
+//! logs; SIGUSR2 starts the next binary, which takes over. Pingora's own answer to SIGTERM sleeps through its whole grace
+//! period, so we drain first and tell it to stop when nothing is left.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use super::tasks::Order;
-use super::{Options, StartError, Waypost};
+use super::{Options, StartError, Systemd, Waypost, successor};
 use crate::drain::Tunnels;
 use crate::handover::{self, HandoverError, Inherited};
 use crate::reload::Refusal;
@@ -83,6 +83,7 @@ impl ShutdownSignalWatch for End {
 async fn serve(mut options: Options, succession: Succession) -> Result<(), StartError> {
     let mut signals = Signals::new()?;
     options.inherited = predecessor(&options.config, succession).await?;
+    options.systemd = Systemd::of_this_process();
     let waypost = Waypost::start(options).await?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "started");
     until_ended(&waypost, &mut signals).await;
@@ -113,9 +114,11 @@ async fn until_ended(waypost: &Waypost, signals: &mut Signals) {
             _ = signals.interrupt.recv() => break,
             _ = signals.hang_up.recv() => waypost.process.order(Order::default()),
             _ = signals.user1.recv() => waypost.reopen_logs(),
+            _ = signals.user2.recv() => successor::start(waypost.process.reloader.path()),
             () = waypost.stopped() => return,
         }
     }
+    waypost.announce_stop();
     tokio::select! {
         () = waypost.drain(Tunnels::EndLast) => {}
         _ = signals.terminate.recv() => tracing::warn!("second signal: stopping at once"),
@@ -128,6 +131,7 @@ struct Signals {
     interrupt: Signal,
     hang_up: Signal,
     user1: Signal,
+    user2: Signal,
 }
 
 impl Signals {
@@ -137,6 +141,7 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt())?,
             hang_up: signal(SignalKind::hangup())?,
             user1: signal(SignalKind::user_defined1())?,
+            user2: signal(SignalKind::user_defined2())?,
         })
     }
 }

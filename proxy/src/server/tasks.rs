@@ -1,4 +1,5 @@
-//! What goes on beside the requests: reloads, the care of idle connections, and the hand-over to a new process.
+//! What goes on beside the requests: reloads, the care of idle connections, the hand-over to a new process, and signs of
+//! life.
 //!
 //! Each function is one task, spawned by the composition root. They own nothing that outlives them.
 
@@ -9,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior};
 use waypost_config::watch::{Change, Watched, Watcher};
 
 use super::{Process, certificates};
@@ -40,6 +41,7 @@ pub(super) async fn obey(process: Arc<Process>, mut inbox: mpsc::UnboundedReceiv
     refresh_certificates(&process).await;
     while let Some(orders) = next(&process, &mut inbox).await {
         let before = process.shared.snapshot.load_full();
+        announce(&process, &orders);
         let result = carry_out(&process, &orders).await;
         if let Ok(report) = &result {
             process.follow();
@@ -51,10 +53,26 @@ pub(super) async fn obey(process: Arc<Process>, mut inbox: mpsc::UnboundedReceiv
                 watcher.set_files(watched(&process, &report.files));
             }
         }
+        announce_end(&process, &orders, &result);
         for answer in orders.into_iter().filter_map(|order| order.answer) {
             // Whoever asked may have gone.
             let _ = answer.send(result.clone());
         }
+    }
+}
+
+/// What is only tried again is nobody's concern before it succeeds.
+fn announce(process: &Process, orders: &[Order]) {
+    if !orders.is_empty() {
+        process.service_manager().reloading();
+    }
+}
+
+fn announce_end(process: &Process, orders: &[Order], result: &Result<Report, Arc<Refusal>>) {
+    if !orders.is_empty() {
+        process.service_manager().serving(&process.standing());
+    } else if result.is_ok() {
+        process.service_manager().status(&process.standing());
     }
 }
 
@@ -184,10 +202,25 @@ pub(super) async fn hand_over(process: Arc<Process>, offer: Offer) {
             handover::Outcome::Failed(reason) => tracing::error!(pid, reason, "upgrade failed, this process goes on"),
             handover::Outcome::TakenOver => {
                 tracing::info!(pid, "upgraded, the new process serves");
+                process.service_manager().succeeded_by(pid);
                 process.superseded.cancel();
                 drop(offer);
                 return process.drain(Tunnels::LiveOn).await;
             }
+        }
+    }
+}
+
+/// Tells the service manager that the process is alive, twice within the time it has for that, as long as its workers
+/// are. This very task shows that everything else is.
+pub(super) async fn show_life(process: Arc<Process>, within: Duration) {
+    let mut ticks = tokio::time::interval(within / 2);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        match process.edge.silent_workers(within / 4).await {
+            0 => process.service_manager().alive(),
+            workers => tracing::error!(workers, "workers hang, the watchdog gets no sign of life"),
         }
     }
 }

@@ -66,6 +66,7 @@ async fn check_leaves_no_trace() {
 fn schema_and_completions_are_printed() {
     check(&["schema"], 0, "\"$schema\"");
     check(&["completions", "bash"], 0, "complete");
+    check(&["man"], 0, ".SH \"EXIT CODES\"");
     check(&["--version"], 0, env!("CARGO_PKG_VERSION"));
     check(&["help", "run"], 0, "SIGHUP");
     check(&[], 2, "waypost demo");
