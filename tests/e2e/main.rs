@@ -41,6 +41,7 @@ mod hostile_requests;
 mod hostile_responses;
 mod http2;
 mod limits;
+mod observability;
 mod pool;
 mod proxy_protocol;
 mod slow_readers;

@@ -1,11 +1,11 @@
 //! What an auditor finds: testssl.sh, the real tool, against a listener with nothing but defaults and a good certificate.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use serde::Deserialize;
-use waypost_tests::Stack;
 use waypost_tests::tls::Authority;
+use waypost_tests::{Stack, installed};
 
 /// The header fields are the site's business; without them the tool finds that they are missing.
 const CONFIG: &str = r#"
@@ -69,7 +69,10 @@ struct Finding {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn auditor_finds_nothing_worse_than_informational() {
-    let Some(tool) = tool() else { return println!("skipped: testssl.sh is not installed") };
+    // Debian's name, and its makers'.
+    let Some(tool) = installed(&["testssl", "testssl.sh"]) else {
+        return println!("skipped: testssl.sh is not installed");
+    };
     let authority = Authority::new("authority");
     let pair = authority.site("test.example");
     let files = [("site.pem", pair.cert.as_str()), ("site.key", &pair.key), ("ca.pem", &authority.pem())];
@@ -87,13 +90,6 @@ async fn auditor_finds_nothing_worse_than_informational() {
 fn is_bad(finding: &Finding) -> bool {
     let harmless = matches!(finding.severity.as_str(), "OK" | "INFO" | "DEBUG");
     !harmless && !EXCEPTIONS.iter().any(|(id, _)| *id == finding.id)
-}
-
-/// Debian calls it `testssl`, its makers `testssl.sh`.
-fn tool() -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    let found = std::env::split_paths(&path).flat_map(|folder| ["testssl", "testssl.sh"].map(|name| folder.join(name)));
-    found.into_iter().find(|file| file.is_file())
 }
 
 fn audit(tool: &Path, folder: &Path, port: u16) -> Vec<Finding> {

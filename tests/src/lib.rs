@@ -13,6 +13,7 @@ pub mod origin;
 pub mod raw;
 mod shop;
 mod stack;
+mod tool;
 pub mod tls;
 pub mod websocket;
 
@@ -21,16 +22,21 @@ pub use conversation::Conversation;
 pub use findings::Findings;
 pub use shop::{CHECKED, routed, shop, shop_of, trusting, with_workers};
 pub use stack::Stack;
+pub use tool::installed;
 pub use upstream_mock::Container;
 
-/// Asks again and again, for ten seconds at most, until the condition holds.
+/// Asks again and again, for ten seconds at most, until the condition holds. Who waits for a program that takes its time
+/// by design says how long: `within 30, …`.
 #[macro_export]
 macro_rules! eventually {
-    ($condition:expr) => {{
-        let deadline = ::tokio::time::Instant::now() + ::std::time::Duration::from_secs(10);
+    (within $seconds:literal, $condition:expr) => {{
+        let deadline = ::tokio::time::Instant::now() + ::std::time::Duration::from_secs($seconds);
         while !$condition {
             assert!(::tokio::time::Instant::now() < deadline, "never came true: {}", stringify!($condition));
             ::tokio::time::sleep(::std::time::Duration::from_millis(5)).await;
         }
     }};
+    ($condition:expr) => {
+        $crate::eventually!(within 10, $condition)
+    };
 }

@@ -84,6 +84,11 @@ impl Gate {
         Paused(self)
     }
 
+    /// Shows how many may be inside from now on.
+    pub(super) fn tell_limit(&self, max: usize) {
+        self.metrics.connections_max.set(i64::try_from(max).unwrap_or(i64::MAX));
+    }
+
     /// Lets one more in, unless `max` are inside.
     pub(super) fn enter(self: &Arc<Gate>, max: usize) -> Option<Inside> {
         // Relaxed: a count for a limit; it guards no memory.

@@ -63,7 +63,17 @@ struct Listener {
 
 /// Sockets that are bound and not yet served: all that can fail about a new set of listeners is behind us.
 #[derive(Debug)]
-pub struct Prepared(Vec<(Arc<str>, SocketAddr, Arc<TcpListener>)>);
+pub struct Prepared(Vec<Bound>);
+
+/// One of them.
+#[derive(Debug)]
+struct Bound {
+    name: Arc<str>,
+    /// As the file has it.
+    wanted: SocketAddr,
+    max_connections: usize,
+    socket: Arc<TcpListener>,
+}
 
 /// A listener that cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -100,7 +110,8 @@ impl Edge {
                 (None, Some(descriptor)) => adopt(descriptor).map_err(|source| bind_error(name, address, source))?,
                 (None, None) => bind(address).map_err(|source| bind_error(name, address, source))?,
             };
-            prepared.push((Arc::clone(name), address, socket));
+            let max_connections = view.config.max_connections;
+            prepared.push(Bound { name: Arc::clone(name), wanted: address, max_connections, socket });
         }
         Ok(Prepared(prepared))
     }
@@ -122,10 +133,11 @@ impl Edge {
             return;
         }
         let mut before = std::mem::take(&mut *open);
-        for (name, wanted, socket) in prepared.0 {
+        for Bound { name, wanted, max_connections, socket } in prepared.0 {
             let stays = before.get(&name).is_some_and(|listener| Arc::ptr_eq(&listener.socket, &socket));
             let kept = if stays { before.remove(&name) } else { None };
             let listener = kept.unwrap_or_else(|| self.open(&name, wanted, socket));
+            listener.gate.tell_limit(max_connections);
             open.insert(name, listener);
         }
         for (name, listener) in before {

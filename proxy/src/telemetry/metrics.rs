@@ -94,6 +94,8 @@ families! {
     build_info: IntGauge = "waypost_build_info" ["version"] "Always 1; the label is the version of the binary.";
 
     connections_open: IntGauge = "waypost_connections_open" ["listener"] "Client connections now open.";
+    connections_max: IntGauge = "waypost_connections_max" ["listener"]
+        "Client connections that may be open at once: `max_connections`.";
     connections: Counter = "waypost_connections_total" ["listener"] "Client connections accepted.";
     accept_paused: IntGauge = "waypost_accept_paused" ["listener"]
         "Workers that let new connections wait because few descriptors are left.";
@@ -286,6 +288,8 @@ impl ReloadResult {
 pub struct ListenerMetrics {
     /// Client connections now open.
     pub connections_open: IntGauge,
+    /// Client connections that may be open at once.
+    pub connections_max: IntGauge,
     /// Client connections accepted.
     pub connections: Counter,
     /// Bytes read from client sockets.
@@ -307,6 +311,7 @@ impl ListenerMetrics {
         let series = &lease.series;
         ListenerMetrics {
             connections_open: series.own(&families.connections_open, &[name]),
+            connections_max: series.own(&families.connections_max, &[name]),
             connections: series.own(&families.connections, &[name]),
             bytes_received: series.own(&families.connection_received, &[name]),
             bytes_sent: series.own(&families.connection_sent, &[name]),
