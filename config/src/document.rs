@@ -117,7 +117,7 @@ impl<'t> Document<'t> {
     /// A complaint about a node.
     pub(crate) fn find(&self, id: NodeId, complaint: Complaint) -> Find {
         let node = &self.nodes[id];
-        Find { span: node.span.clone(), place: node.place.clone(), complaint, related: None }
+        Find { span: node.span.clone(), place: node.place.clone(), complaint, related: None, lint: None }
     }
 
     /// A complaint about a place of the tree as it stands, or, where the file does not mention it, about the nearest

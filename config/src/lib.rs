@@ -33,6 +33,7 @@
 mod document;
 mod expand;
 mod fault;
+pub mod lint;
 pub mod listener;
 pub mod load;
 pub mod middleware;
@@ -54,9 +55,11 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use lint::{Lint, Remark};
 pub use listener::Listener;
 pub use load::{LoadError, Loaded, load, parse};
 pub use middleware::Middleware;
+pub use place::Place;
 pub use problem::{Problem, Problems};
 pub use reference::reference;
 pub use route::Route;
