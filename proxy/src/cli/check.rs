@@ -1,36 +1,59 @@
-//! `check`: everything that can be wrong with a config, found without touching anything.
+//! `check`: everything that can be wrong with a config or doubtful in it, found without touching anything.
 //!
 //! Owns the line that says what was found. What is wrong is decided where it is used: by the config's own rules, and
-//! by compiling it as the server would.
+//! by compiling it as the server would. What is doubtful is the affair of the lints.
 
 use std::path::Path;
+use std::time::SystemTime;
 
-use waypost::snapshot::{self, Before, CompileError, Ground};
+use waypost::lint;
+use waypost::snapshot::{self, Before, CompileError, Ground, Snapshot};
 use waypost::telemetry::metrics::Metrics;
 use waypost::upstream::sticky::ProcessKey;
-use waypost_config::Config;
+use waypost_config::{Config, Problems};
 
-use super::{Verdict, counted, failed, print, refused};
+use super::{Verdict, counted, drawn, failed, print, refused};
+
+/// What is made of warnings, which keep no config from serving.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Warnings {
+    /// They are told.
+    Pass,
+    /// They count as mistakes do.
+    Fail,
+}
 
 /// Judges the file at `path` and says so.
-pub(super) fn check(path: &Path) -> Verdict {
-    let config = match waypost_config::load(path) {
-        Ok(loaded) => loaded.config,
+pub(super) fn check(path: &Path, treatment: Warnings) -> Verdict {
+    let loaded = match waypost_config::load(path) {
+        Ok(loaded) => loaded,
         Err(error) => return refused(&error),
     };
-    let found = summary(&config);
-    match compile(config) {
-        Ok(()) => print(&format!("{}: {found}\n", path.display())),
+    let found = summary(&loaded.config);
+    match compile(loaded.config) {
+        Ok(snapshot) => {
+            let warnings = loaded.warnings.and(lint::remarks(&snapshot, SystemTime::now()));
+            said(&format!("{}: {found}", path.display()), &warnings, treatment)
+        }
         Err(error) => failed(&format!("{}: {error}", path.display())),
     }
 }
 
-fn compile(mut config: Config) -> Result<(), CompileError> {
+fn said(found: &str, warnings: &Problems, treatment: Warnings) -> Verdict {
+    if warnings.is_empty() {
+        return print(&format!("{found}\n"));
+    }
+    eprintln!("{}\n", drawn(warnings));
+    let told = print(&format!("{found}; {}\n", counted(warnings.len(), "warning")));
+    if treatment == Warnings::Fail { Verdict::Failed } else { told }
+}
+
+fn compile(mut config: Config) -> Result<Snapshot, CompileError> {
     // Compiling opens it, and with it a file.
     config.telemetry.access_log = None;
     let workers = config.server.workers.count();
     let ground = Ground { metrics: Metrics::new(), process_key: ProcessKey::generate(), workers };
-    snapshot::compile(config, Before::default(), &ground).map(drop)
+    snapshot::compile(config, Before::default(), &ground)
 }
 
 /// `1 listener, 2 routes, 1 service, 3 endpoints`.
