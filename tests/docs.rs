@@ -4,11 +4,17 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use anyhow::{Context, Result, ensure};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use tempfile::TempDir;
+use waypost::lint;
 use waypost::reply::Cause;
+use waypost::snapshot::{Before, Ground, compile};
+use waypost::telemetry::metrics::Metrics;
+use waypost::upstream::sticky::ProcessKey;
+use waypost_config::Lint;
 
 fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the package lies in the repository")
@@ -47,13 +53,16 @@ fn make_files(text: &str, folder: &Path) -> Result<()> {
     Ok(())
 }
 
+/// The hosts of all examples.
+const NAMES: [&str; 3] = ["shop.example", "*.shop.example", "partners.example"];
+
 /// A certificate and its key, unless they are there.
 fn make_pair(stem: &Path) -> Result<()> {
     let (certificate, key) = (stem.with_extension("pem"), stem.with_extension("key"));
     if certificate.exists() {
         return Ok(());
     }
-    let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["shop.example".to_owned()])?;
+    let CertifiedKey { cert, signing_key } = generate_simple_self_signed(NAMES.map(str::to_owned))?;
     make(&certificate, &cert.pem())?;
     make(&key, &signing_key.serialize_pem())
 }
@@ -63,11 +72,17 @@ fn make(file: &Path, text: &str) -> Result<()> {
     Ok(fs::write(file, text)?)
 }
 
-/// Loads the text as a config, in a folder of its own.
+/// Loads the text as a config, in a folder of its own; what is shown to users gives no reason for a warning.
 fn load(text: &str) -> Result<()> {
     let folder = TempDir::new()?;
     make_files(text, folder.path())?;
-    waypost_config::parse(text, &folder.path().join("waypost.toml"), &|_| Some(SECRET.to_owned()))?;
+    let loaded = waypost_config::parse(text, &folder.path().join("waypost.toml"), &|_| Some(SECRET.to_owned()))?;
+    let mut config = loaded.config;
+    config.telemetry.access_log = None;
+    let ground = Ground { metrics: Metrics::new(), process_key: ProcessKey::generate(), workers: 1 };
+    let snapshot = compile(config, Before::default(), &ground)?;
+    let warnings = loaded.warnings.and(lint::remarks(&snapshot, SystemTime::now()));
+    ensure!(warnings.is_empty(), "{warnings}");
     Ok(())
 }
 
@@ -119,6 +134,14 @@ fn every_link_leads_somewhere() -> Result<()> {
         broken.extend(missing.map(|target| format!("{} -> {target}", page.display())));
     }
     ensure!(broken.is_empty(), "links that lead nowhere:\n{}", broken.join("\n"));
+    Ok(())
+}
+
+#[test]
+fn every_lint_is_explained() -> Result<()> {
+    let page = fs::read_to_string(repository().join("docs/guides/checking.md"))?;
+    let explained: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix("### `")?.strip_suffix('`')).collect();
+    ensure!(explained == Lint::ALL.map(Lint::name), "explained are {explained:?}");
     Ok(())
 }
 

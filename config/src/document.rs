@@ -67,6 +67,12 @@ impl Node {
 }
 
 impl<'t> Document<'t> {
+    /// The tree of a text that was loaded before; references in it stay as they are.
+    pub(crate) fn again(text: &'t str) -> Document<'t> {
+        let (table, _) = DeTable::parse_recoverable(text);
+        Document::new(table.into_inner(), &mut |_, _| Ok(None)).0
+    }
+
     /// Numbers a parsed table. Strings go through `expand`, which may refuse one.
     pub(crate) fn new(table: DeTable<'t>, expand: &mut Expand<'_>) -> (Document<'t>, Vec<Find>) {
         let mut document = Document { root: DeValue::Table(DeTable::new()), nodes: Vec::new() };
@@ -117,7 +123,7 @@ impl<'t> Document<'t> {
     /// A complaint about a node.
     pub(crate) fn find(&self, id: NodeId, complaint: Complaint) -> Find {
         let node = &self.nodes[id];
-        Find { span: node.span.clone(), place: node.place.clone(), complaint, related: None }
+        Find { span: node.span.clone(), place: node.place.clone(), complaint, related: None, lint: None }
     }
 
     /// A complaint about a place of the tree as it stands, or, where the file does not mention it, about the nearest

@@ -33,6 +33,7 @@
 mod document;
 mod expand;
 mod fault;
+pub mod lint;
 pub mod listener;
 pub mod load;
 pub mod middleware;
@@ -55,9 +56,11 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use lint::{Lint, Remark};
 pub use listener::Listener;
 pub use load::{LoadError, Loaded, load, parse};
 pub use middleware::Middleware;
+pub use place::Place;
 pub use problem::{Problem, Problems};
 pub use reference::reference;
 pub use route::Route;
@@ -103,8 +106,6 @@ pub struct Config {
 impl Config {
     /// The routes that apply to a listener, in file order.
     pub fn routes_of(&self, listener: &str) -> impl Iterator<Item = (&String, &Route)> {
-        let applies =
-            move |route: &Route| route.listeners.is_empty() || route.listeners.iter().any(|name| name == listener);
-        self.routes.iter().filter(move |(_, route)| applies(route))
+        self.routes.iter().filter(move |(_, route)| route.is_on(listener))
     }
 }

@@ -16,7 +16,7 @@ use crate::fault::{Fault, What};
 use crate::place::Place;
 use crate::problem::{Complaint, Find, Problems};
 use crate::words::{self, Meant};
-use crate::{paths, validate};
+use crate::{lint, paths, validate};
 
 /// A configuration that may be put to work.
 #[derive(Debug, Clone)]
@@ -27,6 +27,8 @@ pub struct Loaded {
     pub text: String,
     /// Every other file it was made of or points at: certificates, keys, authorities, `${file:…}`. Sorted, none twice.
     pub files: Vec<PathBuf>,
+    /// What is doubtful in it, though it may be put to work.
+    pub warnings: Problems,
 }
 
 /// Why there is no configuration.
@@ -73,7 +75,8 @@ pub fn parse(text: &str, path: &Path, environment: &dyn Fn(&str) -> Option<Strin
             files.extend(paths::of(&config));
             files.sort();
             files.dedup();
-            Ok(Loaded { config, text: text.to_owned(), files })
+            let warnings = lint::warnings(&name, text, (&config, &document));
+            Ok(Loaded { config, text: text.to_owned(), files, warnings })
         }
         _ => Err(refuse(finds)),
     }
@@ -95,11 +98,11 @@ fn empty() -> Find {
          [services.app]\n\
          endpoints = [{ name = \"app-1\", url = \"http://127.0.0.1:9001\" }]",
     );
-    Find { span: 0..0, place: Place::root(), complaint, related: None }
+    Find { span: 0..0, place: Place::root(), complaint, related: None, lint: None }
 }
 
 /// TOML's own rules.
-pub(crate) fn syntax(text: &str) -> Result<DeTable<'_>, Vec<Find>> {
+fn syntax(text: &str) -> Result<DeTable<'_>, Vec<Find>> {
     let (table, errors) = DeTable::parse_recoverable(text);
     if errors.is_empty() {
         return Ok(table.into_inner());
@@ -109,6 +112,7 @@ pub(crate) fn syntax(text: &str) -> Result<DeTable<'_>, Vec<Find>> {
         place: Place::root(),
         complaint: Fault::syntax(error.message()),
         related: None,
+        lint: None,
     };
     let mut finds: Vec<Find> = errors.iter().map(find).collect();
     // What follows on the same line is the echo of the first mistake.

@@ -8,7 +8,7 @@ use std::rc::Rc;
 /// A way from the root of the file to one of its values. Cheap to clone and to prolong: every key and value of a file
 /// has one, and a file may have a hundred thousand of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Place(Option<Rc<Way>>);
+pub struct Place(Option<Rc<Way>>);
 
 #[derive(Debug, PartialEq, Eq)]
 struct Way {
@@ -27,22 +27,22 @@ pub(crate) enum Step {
 
 impl Place {
     /// The file as a whole.
-    pub(crate) fn root() -> Place {
+    pub fn root() -> Place {
         Place::default()
     }
 
     /// The value of a key in this table.
-    pub(crate) fn key(&self, name: &str) -> Place {
+    pub fn key(&self, name: &str) -> Place {
         self.with(Step::Key(name.to_owned()))
     }
 
     /// The values of keys in tables, from outside in.
-    pub(crate) fn keys(&self, names: &[&str]) -> Place {
+    pub fn keys(&self, names: &[&str]) -> Place {
         names.iter().fold(self.clone(), |place, name| place.key(name))
     }
 
     /// A member of this list.
-    pub(crate) fn index(&self, index: usize) -> Place {
+    pub fn index(&self, index: usize) -> Place {
         self.with(Step::Index(index))
     }
 

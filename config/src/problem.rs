@@ -1,4 +1,4 @@
-//! What is wrong with a file, where, and what to write instead.
+//! What is wrong with a file or doubtful in it, where, and what to write instead.
 //!
 //! Owns [`Problem`], [`Problems`] and their drawing. Never decides whether something is wrong.
 
@@ -8,9 +8,10 @@ use std::ops::Range;
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use serde::{Serialize, Serializer};
 
+use crate::lint::Lint;
 use crate::place::Place;
 
-/// One mistake in a configuration file.
+/// One mistake in a configuration file, or one warning about it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Problem {
     /// The file as it was named to the loader.
@@ -26,6 +27,9 @@ pub struct Problem {
     /// What to do about it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+    /// The lint that warns; absent for a mistake.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lint: Option<Lint>,
     #[serde(skip)]
     mark: Mark,
 }
@@ -37,20 +41,30 @@ struct Mark {
     related: Option<(Range<usize>, String)>,
 }
 
-/// All mistakes of one file, in the order of the file. Shows itself as a drawing of each place.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// All mistakes of one file, or all warnings about it, in the order of the file. Shows itself as a drawing of each place.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Problems {
+    file: String,
     text: String,
     list: Vec<Problem>,
 }
 
 impl Problems {
-    /// Puts finds in the order of the file. There is at least one.
+    /// Puts finds in the order of the file.
     pub(crate) fn new(file: &str, text: &str, finds: Vec<Find>) -> Problems {
-        debug_assert!(!finds.is_empty(), "problems without a problem");
-        let mut list: Vec<Problem> = finds.into_iter().map(|find| find.at(file, text)).collect();
-        list.sort_by_key(|problem| (problem.line, problem.column));
-        Problems { text: text.to_owned(), list }
+        Problems { file: file.to_owned(), text: text.to_owned(), list: Vec::new() }.with(finds)
+    }
+
+    /// The same and these, in the order of the file.
+    pub(crate) fn with(mut self, finds: Vec<Find>) -> Problems {
+        self.list.extend(finds.into_iter().map(|find| find.at(&self.file, &self.text)));
+        self.list.sort_by_key(|problem| (problem.line, problem.column));
+        self
+    }
+
+    /// The text that is drawn.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
     }
 
     /// The problems, first line first.
@@ -58,10 +72,14 @@ impl Problems {
         self.list.iter()
     }
 
-    /// How many there are; never 0.
-    #[expect(clippy::len_without_is_empty, reason = "never empty")]
+    /// How many there are; of mistakes never 0.
     pub fn len(&self) -> usize {
         self.list.len()
+    }
+
+    /// Whether there is nothing to warn of.
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
     }
 
     /// The drawing with terminal colours.
@@ -105,7 +123,11 @@ impl Problem {
         if let Some((span, label)) = &self.mark.related {
             snippet = snippet.annotation(AnnotationKind::Context.span(span.clone()).label(label.as_str()));
         }
-        let mut group = Group::with_title(Level::ERROR.primary_title(self.title())).element(snippet);
+        let title = match self.lint {
+            Some(lint) => Level::WARNING.primary_title(self.title()).id(lint.name()),
+            None => Level::ERROR.primary_title(self.title()),
+        };
+        let mut group = Group::with_title(title).element(snippet);
         if let Some(hint) = &self.hint {
             group = group.element(Level::HELP.message(hint.as_str()));
         }
@@ -117,7 +139,7 @@ impl Problem {
     }
 }
 
-/// A mistake before lines and columns are counted.
+/// A problem before lines and columns are counted.
 #[derive(Debug, Clone)]
 pub(crate) struct Find {
     /// Bytes of the text it is about.
@@ -128,6 +150,8 @@ pub(crate) struct Find {
     pub(crate) complaint: Complaint,
     /// Another place that has to do with it, and how.
     pub(crate) related: Option<(Range<usize>, String)>,
+    /// The lint that warns; absent for a mistake.
+    pub(crate) lint: Option<Lint>,
 }
 
 /// What is wrong, and what to do about it.
@@ -166,6 +190,7 @@ impl Find {
             path: self.place.to_string(),
             message: self.complaint.message,
             hint: self.complaint.hint,
+            lint: self.lint,
             mark: Mark { span: self.span, related: self.related },
         }
     }
@@ -196,6 +221,7 @@ mod tests {
             place: Place::root().key("b"),
             complaint: Complaint::new(message).hint("do better"),
             related: None,
+            lint: None,
         };
         let problems = Problems::new("x.toml", "a = 1\nb = 2\n", vec![find(6..7, "second"), find(0..1, "first")]);
         let messages: Vec<&str> = problems.iter().map(|problem| problem.message.as_str()).collect();
@@ -208,8 +234,20 @@ mod tests {
     }
 
     #[test]
+    fn a_warning_is_called_one_by_the_name_of_its_lint() {
+        let find = |lint| {
+            let complaint = Complaint::new("no good");
+            Find { span: 0..1, place: Place::root(), complaint, related: None, lint }
+        };
+        let drawn = |lint| Problems::new("x.toml", "a = 1\n", vec![find(lint)]).to_string();
+        assert!(drawn(Some(Lint::UnusedService)).starts_with("warning[unused_service]: no good"));
+        assert!(drawn(None).starts_with("error: no good"));
+    }
+
+    #[test]
     fn the_drawing_has_colours_only_when_asked() {
-        let find = Find { span: 0..1, place: Place::root(), complaint: Complaint::new("no good"), related: None };
+        let complaint = Complaint::new("no good");
+        let find = Find { span: 0..1, place: Place::root(), complaint, related: None, lint: None };
         let problems = Problems::new("x.toml", "a = 1\n", vec![find]);
         assert!(!problems.to_string().contains('\u{1b}'));
         assert!(problems.coloured().contains('\u{1b}'));

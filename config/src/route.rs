@@ -55,6 +55,13 @@ pub struct Route {
     pub timeouts: RouteTimeouts,
 }
 
+impl Route {
+    /// Whether it applies to this listener.
+    pub fn is_on(&self, listener: &str) -> bool {
+        self.listeners.is_empty() || self.listeners.iter().any(|name| name == listener)
+    }
+}
+
 /// Time limits of a route.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]

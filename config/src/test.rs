@@ -11,7 +11,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::document::{Document, Part};
-use crate::load::syntax;
 use crate::place::Place;
 use crate::problem::{Complaint, Find, Problems};
 use crate::value::HeaderName;
@@ -74,10 +73,8 @@ impl Expect {
 /// An expectation that does not hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Broken {
-    /// Which test, counted from 0.
-    pub test: usize,
-    /// The keys within it, `["expect", "route"]`.
-    pub keys: Vec<String>,
+    /// Where it stands: `tests[1].expect.route`.
+    pub place: Place,
     /// What is so instead, in lower case, without a period.
     pub message: String,
     /// Why it is so.
@@ -89,14 +86,11 @@ pub fn problems(text: &str, path: &Path, broken: Vec<Broken>) -> Option<Problems
     if broken.is_empty() {
         return None;
     }
-    // It was loaded, so it can be read once more; references stay as they are, for nothing is looked up by value.
-    let table = syntax(text).unwrap_or_default();
-    let (document, _) = Document::new(table, &mut |_, _| Ok(None));
-    let find = |broken: Broken| {
-        let whole = Place::root().key("tests").index(broken.test);
-        let place = broken.keys.iter().fold(whole, |place, key| place.key(key));
-        let complaint = Complaint::new(broken.message).maybe_hint(broken.hint);
-        let nowhere = Find { span: 0..0, place: place.clone(), complaint: complaint.clone(), related: None };
+    let document = Document::again(text);
+    let find = |Broken { place, message, hint }: Broken| {
+        let complaint = Complaint::new(message).maybe_hint(hint);
+        // None is lost, whatever the text is like.
+        let nowhere = Find { span: 0..0, place: place.clone(), complaint: complaint.clone(), related: None, lint: None };
         document.complain(&place, Part::Value, complaint).unwrap_or(nowhere)
     };
     let finds = broken.into_iter().map(find).collect();

@@ -30,6 +30,7 @@ pub mod body;
 pub mod tunnel;
 pub mod snapshot;
 pub mod reload;
+pub mod lint;
 pub mod drain;
 pub mod handover;
 pub mod tls;

@@ -15,12 +15,13 @@ use indexmap::IndexMap;
 use parking_lot::Mutex;
 use waypost_config::load::{LoadError, Loaded};
 use waypost_config::problem::{Problem, Problems};
-use waypost_config::{Config, Listener, Service};
+use waypost_config::{Config, Lint, Listener, Service};
 
 use crate::aside;
 use crate::drain::Phase;
 use crate::edge::{BindError, Edge, Inherited, Shared};
 use crate::explain::expect;
+use crate::lint;
 use crate::snapshot::{Before, CompileError, Ground, Snapshot, compile};
 use crate::telemetry::metrics::{Metrics, ReloadResult};
 use crate::upstream::sticky::ProcessKey;
@@ -44,6 +45,8 @@ pub struct Reloader {
 pub struct Status {
     /// The text of the file that serves.
     pub text: String,
+    /// What is doubtful in that file.
+    pub warnings: Arc<Problems>,
     /// Since when it serves.
     pub published: SystemTime,
     /// The last refusal, if nothing was published since.
@@ -84,6 +87,13 @@ pub enum Refusal {
     Stopping,
 }
 
+impl Status {
+    /// Of a file that serves from now on.
+    pub fn serving(text: String, warnings: Problems) -> Status {
+        Status { text, warnings: Arc::new(warnings), published: SystemTime::now(), refused: None }
+    }
+}
+
 impl Refusal {
     /// The mistakes with their places, if it was the file's text that was wrong.
     pub fn problems(&self) -> impl Iterator<Item = &Problem> {
@@ -107,8 +117,7 @@ pub fn first(path: &Path, metrics: &Arc<Metrics>) -> Result<(Ground, Snapshot, L
 
 impl Reloader {
     /// Takes over from [`first`]: `shared` has its snapshot already, and no listener is open.
-    pub fn new(path: PathBuf, text: String, shared: Shared, ground: Ground, edge: Arc<Edge>) -> Reloader {
-        let status = Status { text, published: SystemTime::now(), refused: None };
+    pub fn new(path: PathBuf, status: Status, shared: Shared, ground: Ground, edge: Arc<Edge>) -> Reloader {
         Reloader { path, shared, ground, edge, status: Mutex::new(status), stale: Mutex::default() }
     }
 
@@ -122,6 +131,12 @@ impl Reloader {
         self.status.lock().clone()
     }
 
+    /// What is doubtful in what serves: by its file, and by its certificates as they are now.
+    pub fn warnings(&self) -> Problems {
+        let warnings = Arc::clone(&self.status.lock().warnings);
+        warnings.and(lint::remarks(&self.shared.snapshot.load(), SystemTime::now()))
+    }
+
     /// Opens the first generation's listeners, with sockets inherited from another process where there are some.
     pub fn open(&self, inherited: &mut Inherited<'_>) -> Result<(), BindError> {
         let snapshot = self.shared.snapshot.load_full();
@@ -130,6 +145,7 @@ impl Reloader {
         self.edge.apply(prepared);
         self.shared.metrics.config_generation.set(1);
         self.shared.metrics.reloaded(ReloadResult::Applied);
+        self.warn();
         Ok(())
     }
 
@@ -196,7 +212,7 @@ impl Reloader {
         let inputs = stale.iter().filter(|path| is_tls_input(&loaded.config, path));
         changes.extend(inputs.map(|path| format!("~file {}", path.display())));
         if changes.is_empty() {
-            self.unchanged(previous.generation, loaded.text);
+            self.unchanged(previous.generation, (loaded.text, loaded.warnings));
             return Ok(Report { generation: previous.generation, changes, files: loaded.files });
         }
         fixed(&previous.config, &loaded.config)?;
@@ -210,25 +226,38 @@ impl Reloader {
         self.edge.apply(prepared);
         // What a probe or an operator has changed since it settled, they have told the generation before.
         self.shared.snapshot.load().services.values().for_each(|service| service.refresh());
-        self.published(generation, loaded.text, &changes);
+        self.published(generation, Status::serving(loaded.text, loaded.warnings), &changes);
         Ok(Report { generation, changes, files: loaded.files })
     }
 
     /// The file may be written otherwise and say the same.
-    fn unchanged(&self, generation: u64, text: String) {
+    fn unchanged(&self, generation: u64, (text, warnings): (String, Problems)) {
         let mut status = self.status.lock();
         status.text = text;
+        status.warnings = Arc::new(warnings);
         if status.refused.take().is_some() {
             tracing::info!(generation, "config in order again, nothing has changed");
         }
         self.stale.lock().clear();
     }
 
-    fn published(&self, generation: u64, text: String, changes: &[String]) {
+    fn published(&self, generation: u64, status: Status, changes: &[String]) {
         self.shared.metrics.config_generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
         self.stale.lock().clear();
-        *self.status.lock() = Status { text, published: SystemTime::now(), refused: None };
+        *self.status.lock() = status;
         tracing::info!(generation, changes = changes.join(", "), "config published");
+        self.warn();
+    }
+
+    /// One line for all that is doubtful; the drawings are for who asks.
+    fn warn(&self) {
+        let warnings = self.warnings();
+        let mut lints: Vec<&str> = warnings.iter().filter_map(|warning| warning.lint).map(Lint::name).collect();
+        lints.sort_unstable();
+        lints.dedup();
+        if !lints.is_empty() {
+            tracing::warn!(count = warnings.len(), lints = lints.join(", "), "config has warnings, `check` draws them");
+        }
     }
 
     fn refused(&self, refusal: Refusal) -> Arc<Refusal> {

@@ -31,7 +31,7 @@ use crate::admin::{self, Auth};
 use crate::drain::{Lifecycle, Phase, Tunnels};
 use crate::edge::{BindError, Edge, Shared};
 use crate::handover::{self, Draft, Inherited, Offer};
-use crate::reload::{self, Refusal, Reloader, Report};
+use crate::reload::{self, Refusal, Reloader, Report, Status};
 use crate::telemetry::logging::Logging;
 use crate::telemetry::metrics::Metrics;
 use certificates::Certificates;
@@ -166,7 +166,8 @@ impl Waypost {
         let shared = Shared { snapshot, metrics, lifecycle: Lifecycle::new() };
         let edge = Arc::new(Edge::start(&shared, workers)?);
         let admin = settings.as_ref().map(|settings| admin_socket(settings, inherited.as_deref_mut())).transpose()?;
-        let reloader = Reloader::new(config.to_owned(), loaded.text, shared.clone(), ground, Arc::clone(&edge));
+        let status = Status::serving(loaded.text, loaded.warnings);
+        let reloader = Reloader::new(config.to_owned(), status, shared.clone(), ground, Arc::clone(&edge));
         let (orders, inbox) = mpsc::unbounded_channel();
         let process = Arc::new(Process {
             shared,

@@ -97,6 +97,25 @@ async fn reload_publishes_the_next_generation_and_says_what_changed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn warnings_of_what_serves_are_told_and_refuse_nothing() {
+    let stack = Stack::start(CONFIG).await;
+    let lints = async || -> Vec<String> {
+        let told = get(&stack, "/api/config").await.json()["warnings"].clone();
+        let whole =
+            |one: &serde_json::Value| one["line"].is_u64() && one["path"].is_string() && one["hint"].is_string();
+        assert!(told.as_array().unwrap().iter().all(whole), "{told}");
+        told.as_array().unwrap().iter().map(|one| one["lint"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(lints().await, ["plain_text_secret"]);
+    let idle = "services.idle = { endpoints = [{ name = \"idle-1\", url = \"http://127.0.0.1:1\" }] }";
+    stack.reload(&CONFIG.replace("version = 1", &format!("version = 1\n{idle}"))).await;
+    assert_eq!(lints().await, ["unused_service", "plain_text_secret"]);
+    assert_eq!(stack.get("/").await.status, StatusCode::OK);
+    stack.reload(CONFIG).await;
+    assert_eq!(lints().await, ["plain_text_secret"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn refused_reload_leaves_everything_and_is_visible_everywhere() {
     let stack = Stack::start(CONFIG).await;
     stack.write(&CONFIG.replace("service = \"shop\"", "service = \"shoop\""));

@@ -70,6 +70,7 @@ impl AdminState for Fleet {
             path: Some("waypost.toml".to_owned()),
             text: "version = 1\n".to_owned(),
             refused: refused.filter(|refused| !refused.problems.is_empty()),
+            warnings: vec![ProblemView { lint: Some("unused_service"), ..problem() }],
         }
     }
 
@@ -211,8 +212,10 @@ async fn views_are_told_as_json() {
     let version = json!({ "name": "waypost", "version": env!("CARGO_PKG_VERSION") });
     bench.check(Method::GET, "/api/version", 200, version).await;
     let refused = json!({ "at": time, "problems": [{ "line": 3, "message": "no such service" }] });
+    let warning = json!({ "line": 3, "message": "no such service", "lint": "unused_service" });
     let config = json!({
         "generation": 42, "loaded_at": time, "path": "waypost.toml", "text": "version = 1\n", "refused": refused,
+        "warnings": [warning],
     });
     bench.check(Method::GET, "/api/config", 200, config).await;
     let endpoint = json!({

@@ -29,6 +29,8 @@ pub struct ConfigView {
     pub text: String,
     /// The last attempt to replace it, if that was refused.
     pub refused: Option<RefusedView>,
+    /// What is doubtful in what serves, in the order of the file.
+    pub warnings: Vec<ProblemView>,
 }
 
 /// A reload that was refused.
@@ -40,7 +42,7 @@ pub struct RefusedView {
     pub problems: Vec<ProblemView>,
 }
 
-/// One reason against a config.
+/// One reason against a config, or to doubt it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct ProblemView {
     /// The file, if the reason has a place.
@@ -60,6 +62,9 @@ pub struct ProblemView {
     /// What to do about it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+    /// The name of the lint that warns; absent for a mistake.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lint: Option<&'static str>,
 }
 
 /// One service in `GET /api/services`.

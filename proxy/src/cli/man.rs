@@ -52,8 +52,10 @@ fn first_page() -> io::Result<Vec<u8>> {
     page(&command, &[of_run, own.into()].concat())
 }
 
-const ENVIRONMENT: [(&str, &str); 6] = [
+const ENVIRONMENT: [(&str, &str); 8] = [
     ("WAYPOST_CONFIG", "the config file, where --config names none"),
+    ("WAYPOST_ADMIN", "the admin address of the process that explain and diff ask, where --admin names none"),
+    ("WAYPOST_ADMIN_TOKEN", "the token that it wants"),
     ("RUST_LOG", "what is logged, for example waypost=debug; wins over telemetry.log.level"),
     ("NO_COLOR", "if it is not empty, mistakes in a config are drawn without colours"),
     ("NOTIFY_SOCKET", "set by systemd: who is told that the process serves, reloads, stops and lives"),

@@ -15,11 +15,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use check::Warnings;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use waypost::demo::{self, Tour};
 use waypost::server::Succession;
-use waypost_config::LoadError;
+use waypost_config::{LoadError, Problems};
 
 /// Waypost: one binary, one file, a fleet behind it.
 #[derive(Debug, Parser)]
@@ -49,11 +50,14 @@ enum Command {
         #[arg(long)]
         upgrade: bool,
     },
-    /// Say everything that is wrong with a config, and serve nothing
+    /// Say everything that is wrong with a config or doubtful in it, and serve nothing
     #[command(after_help = CHECK, visible_alias = "validate")]
     Check {
         #[command(flatten)]
         file: File,
+        /// Fail if there is anything to warn of, too
+        #[arg(long)]
+        strict: bool,
     },
     /// Say what would happen to a request, and why, without sending anything
     #[command(after_help = EXPLAIN)]
@@ -141,16 +145,20 @@ Checked are the syntax, every name and value, the files it points at, and all th
 of it: certificates with their keys, TLS settings, middlewares, routes. No socket is opened and no
 log is written.
 
+Warnings are of what can be served and is hardly meant so: a route that is never taken, a
+certificate that ends. Each is drawn in its place, with the name of its lint.
+
 Exit codes:
-  0   nothing is wrong
-  1   it has mistakes; each is drawn in its place
+  0   nothing is wrong; there may be warnings
+  1   it has mistakes, or with --strict warnings; each is drawn in its place
   2   it cannot be read, or the command line is wrong
 
 Examples:
   waypost check                           waypost.toml of this folder
   waypost check -c edge.toml && systemctl reload waypost
+  waypost check --strict -c edge.toml     in a pipeline: nothing doubtful gets through
 
-See docs/configuration.md for every key";
+See docs/guides/checking.md for every warning, docs/configuration.md for every key";
 
 const EXPLAIN: &str = "\
 Told are the listener, the route and for each other route the first condition that fails, what each
@@ -274,7 +282,8 @@ impl Arguments {
                 run::run(file.path, if upgrade { Succession::IfAny } else { Succession::Cold })
             }
             Command::Upgrade { file } => run::run(file.path, Succession::Required),
-            Command::Check { file } => check::check(&file.path),
+            Command::Check { file, strict: true } => check::check(&file.path, Warnings::Fail),
+            Command::Check { file, strict: false } => check::check(&file.path, Warnings::Pass),
             Command::Explain(arguments) => explain::explain(arguments),
             Command::Diff(arguments) => diff::diff(&arguments),
             Command::Demo(demo) => demo.run(),
@@ -323,7 +332,7 @@ fn failed(error: &dyn std::fmt::Display) -> Verdict {
     Verdict::Failed
 }
 
-/// Draws the mistakes on standard error, in colours if a person looks at it (<https://no-color.org>).
+/// Draws the mistakes on standard error.
 fn refused(error: &LoadError) -> Verdict {
     match error {
         LoadError::Read { .. } => {
@@ -331,12 +340,16 @@ fn refused(error: &LoadError) -> Verdict {
             Verdict::Unreadable
         }
         LoadError::Refused(problems) => {
-            let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-            let drawing = if io::stderr().is_terminal() && !plain { problems.coloured() } else { problems.to_string() };
-            eprintln!("{drawing}\n\n{}", counted(problems.len(), "mistake"));
+            eprintln!("{}\n\n{}", drawn(problems), counted(problems.len(), "mistake"));
             Verdict::Failed
         }
     }
+}
+
+/// In colours if a person looks at it (<https://no-color.org>).
+fn drawn(problems: &Problems) -> String {
+    let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    if io::stderr().is_terminal() && !plain { problems.coloured() } else { problems.to_string() }
 }
 
 /// `1 route`, `2 routes`.

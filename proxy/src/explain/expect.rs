@@ -3,8 +3,8 @@
 //! Compares; what becomes of a request is explained next door. Whether endpoints are available plays no part: a test that
 //! holds in the morning holds at night.
 
-use waypost_config::Test;
 use waypost_config::test::Broken;
+use waypost_config::{Place, Test};
 
 use super::{Explanation, Question, ReplyTold, explain};
 use crate::snapshot::Snapshot;
@@ -19,8 +19,7 @@ fn broken_of(snapshot: &Snapshot, index: usize, test: &Test) -> Vec<Broken> {
     match explain(snapshot, &question(test)) {
         Ok(told) => Bench { index, test, told }.run(),
         Err(unclear) => {
-            let keys = vec!["request".to_owned()];
-            vec![Broken { test: index, keys, message: unclear.to_string(), hint: None }]
+            vec![Broken { place: place(index).key("request"), message: unclear.to_string(), hint: None }]
         }
     }
 }
@@ -35,6 +34,11 @@ fn question(test: &Test) -> Question {
         client: test.client.unwrap_or(nobody.client),
         listener: test.listener.clone(),
     }
+}
+
+/// Where a test stands in the file.
+fn place(index: usize) -> Place {
+    Place::root().key("tests").index(index)
 }
 
 /// One test, and what is so.
@@ -75,7 +79,7 @@ impl Bench<'_> {
         let fields = self.test.expect.headers.iter();
         fields.filter_map(move |(name, value)| {
             let broken = self.compare("headers", Some(value), sent(name.as_str()).as_deref())?;
-            Some(Broken { keys: [broken.keys, vec![name.to_string()]].concat(), ..broken })
+            Some(Broken { place: broken.place.key(name.as_str()), ..broken })
         })
     }
 
@@ -84,8 +88,8 @@ impl Bench<'_> {
         let expected = expected.filter(|expected| *expected != found.unwrap_or_default())?;
         let quoted = |text: &str| if text.is_empty() { "none".to_owned() } else { format!("`{text}`") };
         let message = format!("expected {}, it is {}", quoted(expected), quoted(found.unwrap_or_default()));
-        let keys = vec!["expect".to_owned(), key.to_owned()];
-        Some(Broken { test: self.index, keys, message, hint: self.why(key, expected) })
+        let place = place(self.index).keys(&["expect", key]);
+        Some(Broken { place, message, hint: self.why(key, expected) })
     }
 
     /// Why the expected route is not taken, or else why there is an answer at all.

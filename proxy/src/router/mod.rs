@@ -12,6 +12,8 @@ mod condition;
 #[cfg(test)]
 mod naive;
 mod precedence;
+#[cfg(test)]
+mod shadowed;
 mod table;
 pub mod why;
 

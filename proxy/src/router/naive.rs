@@ -19,7 +19,7 @@ const PATHS: [&str; 7] = ["/", "/a", "/a/", "/a/b", "/a/b/c", "/ab", "/b"];
 const REGEXES: [&str; 4] = ["/a.*", "/[ab]", ".*/b", "/a|/a/b"];
 
 #[derive(Debug, Clone)]
-struct Request {
+pub(super) struct Request {
     host: &'static str,
     path: &'static str,
     query: Option<&'static str>,
@@ -29,7 +29,7 @@ struct Request {
 }
 
 impl Request {
-    fn lookup(&self) -> Lookup<'_> {
+    pub(super) fn lookup(&self) -> Lookup<'_> {
         Lookup {
             host: self.host,
             path: self.path,
@@ -41,7 +41,7 @@ impl Request {
     }
 }
 
-fn requests() -> impl Strategy<Value = Request> {
+pub(super) fn requests() -> impl Strategy<Value = Request> {
     let hosts = select(&["", "a.example", "b.example", "c.example", "x.a.example", "y.a.example", "z.x.a.example"][..]);
     let paths = select(&["/", "/a", "/a/", "/a/b", "/a/b/", "/a/b/c/d", "/ab", "/b", "/c", "//a", "*"][..]);
     let queries = select(&[None, Some("k=1"), Some("k=2"), Some("j=1&k=1"), Some("k")][..]);
@@ -56,7 +56,7 @@ fn requests() -> impl Strategy<Value = Request> {
     })
 }
 
-fn routes() -> impl Strategy<Value = Vec<Route>> {
+pub(super) fn routes() -> impl Strategy<Value = Vec<Route>> {
     let hosts = prop_oneof![Just(vec![]), subsequence(&HOSTS[..], 1..3)];
     let path = prop_oneof![
         2 => Just(json!({})),

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Instant, SystemTime};
 
 use async_trait::async_trait;
+use waypost_config::Lint;
 
 use super::Process;
 use crate::admin::{
@@ -56,6 +57,7 @@ impl AdminState for Process {
             // Rendered from what serves, so that secrets show themselves as `***` and references as their values.
             text: toml::to_string_pretty(&snapshot.config).unwrap_or_default(),
             refused,
+            warnings: self.reloader.warnings().iter().map(problem_view).collect(),
         }
     }
 
@@ -113,6 +115,7 @@ fn problem_view(problem: &waypost_config::Problem) -> ProblemView {
         path: Some(problem.path.clone()),
         message: problem.message.clone(),
         hint: problem.hint.clone(),
+        lint: problem.lint.map(Lint::name),
     }
 }
 

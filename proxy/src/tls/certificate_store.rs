@@ -83,6 +83,12 @@ impl CertificateStore {
         connected_to || self.pairs.load().choose(sni).names.cover(&host)
     }
 
+    /// Whether any certificate covers the host, whichever would be chosen.
+    pub fn has_name_for(&self, host: &str) -> bool {
+        let host = Host::new(host);
+        self.pairs.load().all.iter().any(|pair| pair.names.cover(&host))
+    }
+
     /// The certificates in use, in the order of the config.
     pub fn certificates(&self) -> Vec<CertificateInfo> {
         self.pairs.load().all.iter().map(|pair| pair.info.clone()).collect()

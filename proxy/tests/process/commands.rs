@@ -54,6 +54,38 @@ async fn check_finds_what_only_the_proxy_can_see() {
 }
 
 #[tokio::test]
+async fn check_warns_and_fails_only_where_it_is_asked_to() {
+    let scene =
+        Scene::new("services.idle = { endpoints = [{ name = \"idle-1\", url = \"http://127.0.0.1:1\" }] }").await;
+    let path = scene.path("waypost.toml");
+    for (arguments, code) in [(&["check"][..], 0), (&["check", "--strict"][..], 1)] {
+        let arguments = [arguments, &["-c", text(&path)]].concat();
+        check(&arguments, code, "2 services, 4 endpoints; 1 warning\n");
+        check(&arguments, code, "warning[unused_service]: services.idle: no route leads here");
+    }
+    scene.write(&scene.config(""));
+    check(&["check", "--strict", "-c", text(&path)], 0, "1 service, 3 endpoints\n");
+}
+
+#[tokio::test]
+async fn warnings_are_one_line_of_the_log_when_a_config_is_taken_up() {
+    let scene = Scene::new("").await;
+    let mut running = scene.start(&["run"]).await;
+    assert!(!running.log().contains("config has warnings"));
+    let idle = "endpoints = [{ name = \"idle-1\", url = \"http://127.0.0.1:1\" }]\non_all_down = \"open\"";
+    scene.write(&scene.config(&format!("[services.idle]\n{idle}\n[services.more]\n{idle}")));
+    running.signal("HUP");
+    eventually!(running.log().contains("config has warnings"));
+    let log = running.log();
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains("config has warnings")).collect();
+    assert_eq!(lines.len(), 1, "{log}");
+    assert!(lines[0].contains("WARN") && lines[0].contains("count=4"), "{log}");
+    assert!(lines[0].contains("lints=\"open_without_health_check, unused_service\""), "{log}");
+    running.signal("TERM");
+    running.ended().await;
+}
+
+#[tokio::test]
 async fn check_leaves_no_trace() {
     let scene = Scene::new("[telemetry.access_log]\npath = \"access.log\"").await;
     let path = scene.path("waypost.toml");

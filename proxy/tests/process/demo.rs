@@ -15,6 +15,7 @@ fn every_promise_of_the_tour_holds() {
     for said in ["web-1 100, web-2 100, web-3 100", "50 of 50", "TLSv1_3", "0 failed", "generation 2"] {
         assert!(text.contains(said), "{said} in\n{text}");
     }
+    assert!(!String::from_utf8_lossy(&output.stderr).contains("config has warnings"));
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 

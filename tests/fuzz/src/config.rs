@@ -16,13 +16,15 @@ pub fn run(data: &[u8]) {
         (Ok(first), Ok(second)) => {
             assert_eq!(first.config, second.config, "read twice");
             assert_eq!(first.files, second.files, "read twice");
+            assert_eq!(first.warnings, second.warnings, "read twice");
+            can_be_shown(text, &first.warnings);
             runs(&first.config);
             means_the_same_when_shown(&first.config);
         }
         (Err(first), Err(second)) => {
             assert_eq!(first, second, "read twice");
-            first.iter().for_each(|problem| lies_in(text, problem));
-            assert!(!first.to_string().is_empty() && !first.coloured().is_empty(), "it can be drawn");
+            can_be_shown(text, &first);
+            assert!(!first.is_empty(), "it is said why");
         }
         (first, second) => panic!("read twice: {:?}, then {:?}", first.is_ok(), second.is_ok()),
     }
@@ -37,6 +39,13 @@ fn load(text: &str) -> Result<Loaded, Problems> {
     let environment = |name: &str| (name == "LB_SECRET").then(|| "0123456789abcdef0123456789abcdef".to_owned());
     // Nothing lies beside it, whichever machine this is.
     waypost_config::parse(text, Path::new("/nonexistent/waypost.toml"), &environment)
+}
+
+/// Each has a place in the text, and a drawing.
+fn can_be_shown(text: &str, problems: &Problems) {
+    problems.iter().for_each(|problem| lies_in(text, problem));
+    assert_eq!(problems.to_string().is_empty(), problems.is_empty(), "it can be drawn");
+    assert_eq!(problems.coloured().is_empty(), problems.is_empty(), "it can be drawn in colours");
 }
 
 fn lies_in(text: &str, problem: &Problem) {
