@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::value::{Duration, Secret, Workers};
+use crate::value::{Duration, Percent, Secret, Workers};
 
 /// How the process runs.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -22,6 +22,26 @@ pub struct Server {
     pub drain_delay: Duration,
     /// Where a new process asks for the listening sockets; absent means no upgrade by hand-over.
     pub upgrade_socket: Option<PathBuf>,
+    /// Takes a reloaded config back by itself if its routes fail more than before; absent means never.
+    pub guard: Option<Guard>,
+}
+
+/// When a reloaded config is taken back.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Guard {
+    /// For so long after it was published a config is watched.
+    pub window: Duration,
+    /// By how much a changed route's share of answers of 500 and above may grow over that of the two minutes before.
+    pub max_error_ratio_increase: Percent,
+    /// Fewer requests of a route than this say nothing.
+    pub min_requests: u64,
+}
+
+impl Default for Guard {
+    fn default() -> Guard {
+        Guard { window: Duration::seconds(30), max_error_ratio_increase: Percent(0.05), min_requests: 100 }
+    }
 }
 
 impl Default for Server {
@@ -31,6 +51,7 @@ impl Default for Server {
             grace_period: Duration::seconds(25),
             drain_delay: Duration::ZERO,
             upgrade_socket: None,
+            guard: None,
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Owns what is known of the last reload. Never half applies: everything that can fail comes before the one store
 //! that publishes.
 
+mod history;
 mod preview;
 
 use std::collections::BTreeSet;
@@ -15,7 +16,7 @@ use indexmap::IndexMap;
 use parking_lot::Mutex;
 use waypost_config::load::{LoadError, Loaded};
 use waypost_config::problem::{Problem, Problems};
-use waypost_config::{Config, Lint, Listener, Service};
+use waypost_config::{Config, Lint, Listener, Route, Service};
 
 use crate::aside;
 use crate::drain::Phase;
@@ -26,6 +27,8 @@ use crate::snapshot::{Before, CompileError, Ground, Snapshot, compile};
 use crate::telemetry::metrics::{Metrics, ReloadResult};
 use crate::upstream::sticky::ProcessKey;
 
+use self::history::History;
+pub use self::history::{Generation, Origin};
 pub use self::preview::Preview;
 
 /// Turns the file into generations.
@@ -36,6 +39,7 @@ pub struct Reloader {
     ground: Ground,
     edge: Arc<Edge>,
     status: Mutex<Status>,
+    history: Mutex<History>,
     /// Files that have changed since what serves was built: what a refused reload was told of is not forgotten.
     stale: Mutex<BTreeSet<PathBuf>>,
 }
@@ -43,9 +47,9 @@ pub struct Reloader {
 /// What is known of the generation that serves and of the last one that was refused.
 #[derive(Debug, Clone)]
 pub struct Status {
-    /// The text of the file that serves.
+    /// What was read of the file last; it serves, but after a rollback.
     pub text: String,
-    /// What is doubtful in that file.
+    /// What is doubtful in what serves.
     pub warnings: Arc<Problems>,
     /// Since when it serves.
     pub published: SystemTime,
@@ -82,6 +86,9 @@ pub enum Refusal {
     /// It changes what is fixed when the process starts.
     #[error("`{0}` cannot change while the process runs: restart it, or hand over to a new one with `waypost upgrade`")]
     Fixed(&'static str),
+    /// There is no such generation to return to.
+    #[error("generation {} is not kept", .0.map_or("before this one".to_owned(), |number| number.to_string()))]
+    NotKept(Option<u64>),
     /// The process is on its way out.
     #[error("the process is stopping")]
     Stopping,
@@ -118,7 +125,8 @@ pub fn first(path: &Path, metrics: &Arc<Metrics>) -> Result<(Ground, Snapshot, L
 impl Reloader {
     /// Takes over from [`first`]: `shared` has its snapshot already, and no listener is open.
     pub fn new(path: PathBuf, status: Status, shared: Shared, ground: Ground, edge: Arc<Edge>) -> Reloader {
-        Reloader { path, shared, ground, edge, status: Mutex::new(status), stale: Mutex::default() }
+        let history = Mutex::new(History::new(&status.text));
+        Reloader { path, shared, ground, edge, status: Mutex::new(status), history, stale: Mutex::default() }
     }
 
     /// The file.
@@ -153,8 +161,27 @@ impl Reloader {
     /// content has changed. Blocks on the file system; calls must not overlap.
     pub fn reload(&self, stale: &[PathBuf]) -> Result<Report, Arc<Refusal>> {
         self.stale.lock().extend(stale.iter().cloned());
-        let outcome = self.attempt();
-        self.conclude(outcome)
+        let outcome = self.attempt(Origin::Reload);
+        self.conclude(outcome, ReloadResult::Applied)
+    }
+
+    /// The last generations, the newest first.
+    pub fn generations(&self) -> Vec<Arc<Generation>> {
+        self.history.lock().list()
+    }
+
+    /// The generation that serves.
+    pub fn serving(&self) -> Arc<Generation> {
+        self.history.lock().newest()
+    }
+
+    /// Publishes once more what the file said in an earlier generation, by default in the one before; it serves until the
+    /// file changes or a reload is asked for. Like [`Reloader::reload`] in everything else.
+    pub fn rollback(&self, to: Option<u64>) -> Result<Report, Arc<Refusal>> {
+        let number = self.history.lock().find(to).map(|generation| generation.number);
+        let outcome = number.ok_or(Refusal::NotKept(to)).and_then(|number| self.attempt(Origin::Rollback(number)));
+        // To ask for what is not there is nothing that the file is to blame for.
+        if let Err(refusal @ Refusal::NotKept(_)) = outcome { Err(Arc::new(refusal)) } else { self.conclude(outcome, ReloadResult::RolledBack) }
     }
 
     /// Whether what was refused may be in order later although no file that is watched has changed: a port is free
@@ -167,16 +194,15 @@ impl Reloader {
     /// Tries again what was refused. To be refused for the same reasons is no news.
     pub fn retry(&self) -> Result<Report, Arc<Refusal>> {
         let known = self.status.lock().refused.clone();
-        match (self.attempt(), known) {
+        match (self.attempt(Origin::Reload), known) {
             (Err(refusal), Some((_, known))) if refusal.to_string() == known.to_string() => Err(known),
-            (outcome, _) => self.conclude(outcome),
+            (outcome, _) => self.conclude(outcome, ReloadResult::Applied),
         }
     }
 
     /// What a reload would do if this were the text of the file. Blocks on the file system.
     pub fn preview(&self, text: &str) -> Result<Preview, Refusal> {
-        let environment = |name: &str| std::env::var(name).ok();
-        let mut config = waypost_config::parse(text, &self.path, &environment).map_err(LoadError::Refused)?.config;
+        let mut config = self.read(text)?.config;
         let previous = self.shared.snapshot.load_full();
         let changes = changes(&previous.config, &config);
         fixed(&previous.config, &config)?;
@@ -188,34 +214,47 @@ impl Reloader {
         Ok(Preview { changes, touched: now.touched(&next), tests: next.config.tests.len() })
     }
 
-    fn conclude(&self, outcome: Result<Report, Refusal>) -> Result<Report, Arc<Refusal>> {
+    fn conclude(&self, outcome: Result<Report, Refusal>, done: ReloadResult) -> Result<Report, Arc<Refusal>> {
         let result = match &outcome {
             Ok(report) if report.changes.is_empty() => ReloadResult::Unchanged,
-            Ok(_) => ReloadResult::Applied,
+            Ok(_) => done,
             Err(_) => ReloadResult::Refused,
         };
         self.shared.metrics.reloaded(result);
         outcome.map_err(|refusal| self.refused(refusal))
     }
 
-    fn attempt(&self) -> Result<Report, Refusal> {
+    /// A text as if it were the file's.
+    fn read(&self, text: &str) -> Result<Loaded, LoadError> {
+        let environment = |name: &str| std::env::var(name).ok();
+        waypost_config::parse(text, &self.path, &environment).map_err(LoadError::Refused)
+    }
+
+    fn load(&self, origin: Origin) -> Result<Loaded, Refusal> {
+        let Origin::Rollback(number) = origin else { return Ok(waypost_config::load::load(&self.path)?) };
+        let generation = self.history.lock().find(Some(number)).ok_or(Refusal::NotKept(Some(number)))?;
+        Ok(self.read(&generation.text)?)
+    }
+
+    fn attempt(&self, origin: Origin) -> Result<Report, Refusal> {
         if matches!(self.shared.lifecycle.phase(), Phase::Draining | Phase::Stopped) {
             return Err(Refusal::Stopping);
         }
         let previous = self.shared.snapshot.load_full();
         let (loaded, mut changes) = aside::run(|| {
-            let loaded = waypost_config::load::load(&self.path)?;
+            let loaded = self.load(origin)?;
             let changes = changes(&previous.config, &loaded.config);
-            Ok::<_, LoadError>((loaded, changes))
+            Ok::<_, Refusal>((loaded, changes))
         })?;
         let stale: Vec<PathBuf> = self.stale.lock().iter().cloned().collect();
         let inputs = stale.iter().filter(|path| is_tls_input(&loaded.config, path));
         changes.extend(inputs.map(|path| format!("~file {}", path.display())));
         if changes.is_empty() {
-            self.unchanged(previous.generation, (loaded.text, loaded.warnings));
+            self.unchanged(previous.generation, (self.last_read(origin, &loaded), loaded.warnings));
             return Ok(Report { generation: previous.generation, changes, files: loaded.files });
         }
         fixed(&previous.config, &loaded.config)?;
+        let routes = aside::run(|| changed_routes(&previous.config, &loaded.config));
         let snapshot = compile(loaded.config, Before { snapshot: Some(&previous), stale: &stale }, &self.ground)?;
         aside::run(|| expected(&snapshot, &loaded.text, &self.path))?;
         let prepared = self.edge.prepare(&snapshot, &mut |_| None)?;
@@ -226,7 +265,10 @@ impl Reloader {
         self.edge.apply(prepared);
         // What a probe or an operator has changed since it settled, they have told the generation before.
         self.shared.snapshot.load().services.values().for_each(|service| service.refresh());
-        self.published(generation, Status::serving(loaded.text, loaded.warnings), &changes);
+        let status = Status::serving(self.last_read(origin, &loaded), loaded.warnings);
+        let (published, text) = (status.published, loaded.text.into());
+        let told = Generation { number: generation, published, origin, changes: changes.clone(), routes, text };
+        self.published(status, told);
         Ok(Report { generation, changes, files: loaded.files })
     }
 
@@ -241,12 +283,19 @@ impl Reloader {
         self.stale.lock().clear();
     }
 
-    fn published(&self, generation: u64, status: Status, changes: &[String]) {
+    fn published(&self, status: Status, told: Generation) {
+        let Generation { number: generation, origin, .. } = told;
         self.shared.metrics.config_generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
         self.stale.lock().clear();
         *self.status.lock() = status;
-        tracing::info!(generation, changes = changes.join(", "), "config published");
+        tracing::info!(generation, %origin, changes = told.changes.join(", "), "config published");
+        self.history.lock().push(told);
         self.warn();
+    }
+
+    /// What the watcher is to compare the file with: a rollback has not read it.
+    fn last_read(&self, origin: Origin, loaded: &Loaded) -> String {
+        if matches!(origin, Origin::Rollback(_)) { self.status.lock().text.clone() } else { loaded.text.clone() }
     }
 
     /// One line for all that is doubtful; the drawings are for who asks.
@@ -324,6 +373,17 @@ pub fn changes(old: &Config, new: &Config) -> Vec<String> {
         changes.push("~order".to_owned());
     }
     changes
+}
+
+/// Routes that are new or different, or lead through something that is.
+fn changed_routes(old: &Config, new: &Config) -> Vec<String> {
+    let changed = |name: &str, route: &Route| {
+        let other = |name: &String| old.middlewares.get(name) != new.middlewares.get(name);
+        old.routes.get(name) != Some(route)
+            || old.services.get(&route.service) != new.services.get(&route.service)
+            || route.middlewares.iter().any(other)
+    };
+    new.routes.iter().filter(|(name, route)| changed(name, route)).map(|(name, _)| name.clone()).collect()
 }
 
 /// The order of routes decides between equals, and that of listeners which one `redirect_https` sends to.

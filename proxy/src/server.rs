@@ -10,6 +10,7 @@ mod certificates;
 mod operator;
 mod systemd;
 mod successor;
+mod guard;
 
 use std::collections::HashMap;
 use std::io;
@@ -201,6 +202,7 @@ impl Waypost {
         let mut running = self.tasks.lock();
         running.spawn(tasks::obey(Arc::clone(&self.process), inbox, files));
         running.spawn(tasks::sweep(Arc::clone(&self.process)));
+        running.spawn(guard::keep(Arc::clone(&self.process)));
     }
 
     fn serve_admin(&self, door: Option<TcpListener>, auth: Auth) {
@@ -246,7 +248,7 @@ impl Waypost {
 
     /// Reads the config file again.
     pub async fn reload(&self) -> Result<Report, Arc<Refusal>> {
-        self.process.ask_reload().await
+        self.process.ask(Order::default()).await
     }
 
     /// Opens access-log files again under their names, after a rotation.
@@ -300,10 +302,10 @@ impl Waypost {
 const LAST_LINES: Duration = Duration::from_secs(2);
 
 impl Process {
-    async fn ask_reload(&self) -> Result<Report, Arc<Refusal>> {
+    /// Has an order carried out, and waits for what comes of it.
+    async fn ask(&self, order: Order) -> Result<Report, Arc<Refusal>> {
         let (answer, told) = oneshot::channel();
-        let order = Order { answer: Some(answer), ..Order::default() };
-        let asked = self.orders.send(order);
+        let asked = self.orders.send(Order { answer: Some(answer), ..order });
         match told.await {
             Ok(result) if asked.is_ok() => result,
             _ => Err(Arc::new(Refusal::Stopping)),

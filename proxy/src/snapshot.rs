@@ -109,6 +109,11 @@ impl Snapshot {
 }
 
 impl ListenerView {
+    /// Every route, in file order.
+    pub fn routes(&self) -> impl Iterator<Item = &Arc<RouteView>> {
+        self.routes.iter()
+    }
+
     /// The route of this request.
     pub fn find(&self, head: &request::Parts, context: &RequestContext) -> Result<&Arc<RouteView>, Cause> {
         self.router.find(&lookup(head, context)).map(|index| &self.routes[index]).ok_or(Cause::NoRoute)

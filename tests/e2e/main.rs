@@ -36,6 +36,7 @@ mod admin;
 mod floods;
 mod full_disk;
 mod grpc;
+mod guard;
 mod hostile_http2;
 mod hostile_requests;
 mod hostile_responses;

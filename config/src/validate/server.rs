@@ -15,6 +15,14 @@ impl Checker<'_> {
             let place = Place::root().keys(&["server", "drain_delay"]);
             self.value(&place, complaint.hint(format!("at most grace_period = \"{}\"", server.grace_period)));
         }
+        if let Some(guard) = &server.guard {
+            let place = Place::root().keys(&["server", "guard"]);
+            self.not_zero(&place.key("window"), guard.window);
+            if guard.min_requests == 0 {
+                let none = Complaint::new("no request at all says nothing");
+                self.value(&place.key("min_requests"), none.hint("write 1 or more"));
+            }
+        }
         if let Some(admin) = &config.admin {
             self.admin(admin);
         }

@@ -20,14 +20,16 @@ use tokio::sync::oneshot;
 
 pub use self::auth::{Auth, Denied};
 pub use self::view::{
-    ConfigView, DrainOrder, EndpointView, NotFound, Phase, ProblemView, RefusedView, ReloadRefused, ReloadReport,
+    ConfigView, DrainOrder, EndpointView, GenerationView, NotFound, Phase, ProblemView, RefusedView, ReloadRefused, ReloadReport,
     ServiceView,
 };
 use crate::explain::{self as explanation, Explanation, Question, Unclear};
 use crate::reload::Preview;
+use crate::telemetry::events::Events;
 use crate::telemetry::metrics;
 
 mod auth;
+mod events;
 mod view;
 
 /// How long [`serve`] lets open connections end after its shutdown was asked for.
@@ -51,10 +53,16 @@ pub trait AdminState: Send + Sync + 'static {
     fn services_view(&self) -> Vec<ServiceView>;
     /// What would happen to a request, and why.
     fn explain(&self, question: &Question) -> Result<Explanation, Unclear>;
+    /// What an operator hears of, if the process keeps it.
+    fn events(&self) -> Option<Events>;
     /// What a reload of this text would change.
     async fn preview(&self, text: String) -> Result<Preview, ReloadRefused>;
     /// Reads the config again. It runs to its end even if the caller goes away.
     async fn reload(&self) -> Result<ReloadReport, ReloadRefused>;
+    /// Publishes an earlier generation again, by default the one before.
+    async fn rollback(&self, to: Option<u64>) -> Result<ReloadReport, ReloadRefused>;
+    /// The last generations, the newest first.
+    fn generations(&self) -> Vec<GenerationView>;
     /// Drains an endpoint or ends that, until the opposite order; the config's `drain` counts beside it.
     fn drain(&self, service: &str, endpoint: &str, order: DrainOrder) -> Result<(), NotFound>;
 }
@@ -70,8 +78,11 @@ pub fn router(state: Arc<dyn AdminState>, auth: Auth) -> Router {
         .route("/api/config", get(config))
         .route("/api/services", get(services))
         .route("/api/explain", get(explain))
+        .route("/api/events", get(events::events))
         .route("/api/diff", post(diff).layer(DefaultBodyLimit::max(LONGEST_CONFIG)))
         .route("/api/reload", post(reload))
+        .route("/api/rollback", post(rollback))
+        .route("/api/generations", get(generations))
         .route("/api/services/{service}/endpoints/{endpoint}/drain", post(drain))
         .route("/api/services/{service}/endpoints/{endpoint}/undrain", post(undrain))
         .fallback(no_such_path)
@@ -190,8 +201,26 @@ fn asked(query: &str) -> Result<Question, String> {
 }
 
 async fn reload(State(state): State<Shared>) -> Response {
-    // A task of its own: hyper drops the handler when the client goes away, and a reload is never left half-way.
-    match tokio::spawn(async move { state.reload().await }).await {
+    change(async move { state.reload().await }).await
+}
+
+/// To the generation `?to=N`, or to the one before.
+async fn rollback(State(state): State<Shared>, RawQuery(query): RawQuery) -> Response {
+    let to = match query.as_deref().map(|query| query.strip_prefix("to=").unwrap_or_default().parse()) {
+        None => None,
+        Some(Ok(number)) => Some(number),
+        Some(Err(_)) => return error(StatusCode::BAD_REQUEST, "unclear", "write ?to=N, N being a generation's number"),
+    };
+    change(async move { state.rollback(to).await }).await
+}
+
+async fn generations(State(state): State<Shared>) -> Json<Vec<GenerationView>> {
+    Json(state.generations())
+}
+
+/// A task of its own: hyper drops the handler when the client goes away, and a change is never left half-way.
+async fn change(order: impl Future<Output = Result<ReloadReport, ReloadRefused>> + Send + 'static) -> Response {
+    match tokio::spawn(order).await {
         Ok(Ok(report)) => Json(report).into_response(),
         Ok(Err(refused)) => config_refused(&refused),
         Err(failed) => {

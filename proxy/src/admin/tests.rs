@@ -97,6 +97,18 @@ impl AdminState for Fleet {
         Err(Unclear::Url(question.url.clone()))
     }
 
+    fn events(&self) -> Option<Events> {
+        None
+    }
+
+    async fn rollback(&self, _: Option<u64>) -> Result<ReloadReport, ReloadRefused> {
+        self.reload().await
+    }
+
+    fn generations(&self) -> Vec<GenerationView> {
+        Vec::new()
+    }
+
     async fn preview(&self, _: String) -> Result<Preview, ReloadRefused> {
         Err(ReloadRefused { problems: self.problems.clone() })
     }

@@ -119,6 +119,19 @@ pub struct ReloadReport {
     pub changes: Vec<String>,
 }
 
+/// One of the last generations in `GET /api/generations`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct GenerationView {
+    /// Its number.
+    pub generation: u64,
+    /// Since when it serves or did.
+    pub published: Timestamp,
+    /// What came it about: `start`, `reload` or `rollback to N`.
+    pub origin: String,
+    /// What was different from the one before, one short phrase each.
+    pub changes: Vec<String>,
+}
+
 /// A reload that changed nothing.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("config refused, the old one goes on serving")]

@@ -8,6 +8,7 @@ mod diff;
 mod explain;
 mod healthcheck;
 mod man;
+mod rollback;
 mod run;
 
 use std::io::{self, IsTerminal, Write};
@@ -65,6 +66,9 @@ enum Command {
     /// Say what a reload would change, in the process that runs or beside another file
     #[command(after_help = DIFF)]
     Diff(diff::Diff),
+    /// Let an earlier generation of the running process serve again
+    #[command(after_help = ROLLBACK)]
+    Rollback(rollback::Rollback),
     /// Start a fleet and a proxy before it, show the main job, then let you try
     #[command(after_help = DEMO)]
     Demo(Demo),
@@ -194,6 +198,23 @@ Examples:
 
 See docs/guides/reload-and-upgrade.md";
 
+const ROLLBACK: &str = "\
+The process keeps what its file said in the last ten generations. What is brought back serves until
+the file changes or a reload is asked for; the file itself is left alone, so put it right next.
+State is kept as at any reload.
+
+Exit codes:
+  0   it serves (or: this is the list)
+  1   it is not kept, it would be refused today, or nobody answers
+  2   the command line is wrong
+
+Examples:
+  waypost rollback --admin http://127.0.0.1:9900
+  waypost rollback --admin http://127.0.0.1:9900 --list
+  waypost rollback --admin http://127.0.0.1:9900 --to 41
+
+See docs/guides/reload-and-upgrade.md";
+
 const DEMO: &str = "\
 Everything is on 127.0.0.1 and in a temporary folder, which goes with Ctrl-C.
 
@@ -286,6 +307,7 @@ impl Arguments {
             Command::Check { file, strict: false } => check::check(&file.path, Warnings::Pass),
             Command::Explain(arguments) => explain::explain(arguments),
             Command::Diff(arguments) => diff::diff(&arguments),
+            Command::Rollback(arguments) => rollback::rollback(&arguments),
             Command::Demo(demo) => demo.run(),
             Command::Healthcheck { file, url, timeout } => healthcheck::ask(url, &file.path, timeout),
             Command::Schema => print(&waypost_config::schema()),

@@ -10,13 +10,15 @@ use async_trait::async_trait;
 use waypost_config::Lint;
 
 use super::Process;
+use super::tasks::Order;
 use crate::admin::{
-    AdminState, ConfigView, DrainOrder, EndpointView, NotFound, Phase, ProblemView, RefusedView, ReloadRefused,
+    AdminState, ConfigView, DrainOrder, EndpointView, GenerationView, NotFound, Phase, ProblemView, RefusedView, ReloadRefused,
     ReloadReport, ServiceView,
 };
 use crate::drain;
 use crate::explain::{self, Explanation, Question, Unclear};
-use crate::reload::{Preview, Refusal};
+use crate::reload::{Generation, Preview, Refusal, Report};
+use crate::telemetry::events::Events;
 use crate::telemetry::timestamp::Timestamp;
 use crate::upstream::{Endpoint, Service};
 
@@ -69,6 +71,10 @@ impl AdminState for Process {
         explain::explain(&self.shared.snapshot.load(), question)
     }
 
+    fn events(&self) -> Option<Events> {
+        self.logging.as_ref().map(|logging| logging.events().clone())
+    }
+
     async fn preview(&self, text: String) -> Result<Preview, ReloadRefused> {
         let reloader = Arc::clone(&self.reloader);
         let preview = tokio::task::spawn_blocking(move || reloader.preview(&text)).await;
@@ -79,10 +85,22 @@ impl AdminState for Process {
     }
 
     async fn reload(&self) -> Result<ReloadReport, ReloadRefused> {
-        match self.ask_reload().await {
-            Ok(report) => Ok(ReloadReport { generation: report.generation, changes: report.changes }),
-            Err(refusal) => Err(ReloadRefused { problems: problems(&refusal) }),
-        }
+        self.ask(Order::default()).await.map(|report| reported(&report)).map_err(|refusal| refused(&refusal))
+    }
+
+    async fn rollback(&self, to: Option<u64>) -> Result<ReloadReport, ReloadRefused> {
+        let order = Order { rollback: Some(to), ..Order::default() };
+        self.ask(order).await.map(|report| reported(&report)).map_err(|refusal| refused(&refusal))
+    }
+
+    fn generations(&self) -> Vec<GenerationView> {
+        let view = |one: &Arc<Generation>| GenerationView {
+            generation: one.number,
+            published: Timestamp(one.published),
+            origin: one.origin.to_string(),
+            changes: one.changes.clone(),
+        };
+        self.reloader.generations().iter().map(view).collect()
     }
 
     fn drain(&self, service: &str, endpoint: &str, order: DrainOrder) -> Result<(), NotFound> {
@@ -95,6 +113,14 @@ impl AdminState for Process {
         tracing::info!(service = %service.name, endpoint = %endpoint.name, ?order, "operator's order");
         Ok(())
     }
+}
+
+fn reported(report: &Report) -> ReloadReport {
+    ReloadReport { generation: report.generation, changes: report.changes.clone() }
+}
+
+fn refused(refusal: &Refusal) -> ReloadRefused {
+    ReloadRefused { problems: problems(refusal) }
 }
 
 /// The mistakes with their places, or the one reason without a place.

@@ -20,11 +20,13 @@ use crate::handover::{self, Offer};
 use crate::reload::{Refusal, Report};
 use crate::snapshot::Snapshot;
 
-/// A reason to read the file again.
+/// A reason to read the file again, or not to.
 #[derive(Debug, Default)]
 pub(super) struct Order {
     /// Files that have changed, if that is the reason.
     pub(super) changed: Vec<PathBuf>,
+    /// An earlier generation is wanted back, this one or else the one before.
+    pub(super) rollback: Option<Option<u64>>,
     /// Who wants to know what came of it.
     pub(super) answer: Option<oneshot::Sender<Result<Report, Arc<Refusal>>>>,
 }
@@ -106,9 +108,14 @@ async fn carry_out(process: &Arc<Process>, orders: &[Order]) -> Result<Report, A
     let process = Arc::clone(process);
     let again = orders.is_empty();
     let changed: Vec<PathBuf> = orders.iter().flat_map(|order| order.changed.iter().cloned()).collect();
+    // Of several, the last one has the last word.
+    let rollback = orders.last().and_then(|order| order.rollback);
     let reload = move || {
         if again {
             return process.reloader.retry();
+        }
+        if let Some(to) = rollback {
+            return process.reloader.rollback(to);
         }
         certificates::refresh(&process.shared.snapshot.load(), &process.shared.metrics);
         process.reloader.reload(&changed)
@@ -120,7 +127,7 @@ fn watch(process: &Arc<Process>, files: &[PathBuf]) -> Option<Watcher> {
     let told = Arc::downgrade(process);
     let on_change = move |Change { paths }: Change| {
         if let Some(process) = told.upgrade() {
-            process.order(Order { changed: paths, answer: None });
+            process.order(Order { changed: paths, ..Order::default() });
         }
     };
     match Watcher::new(watched(process, files), on_change) {

@@ -1,17 +1,19 @@
 //! The operator's log: what is written to standard error, how, and from which level on.
 //!
-//! Owns the process's tracing subscriber. Never writes requests: that is the access log's work.
+//! Owns the process's tracing subscriber, with the events beside the lines. Never writes requests: that is the access log's work.
 
 use std::io::{self, IsTerminal};
 use std::{env, fmt};
 
-use tracing::Subscriber;
-use tracing_subscriber::filter::{EnvFilter, ParseError};
+use tracing::{Level, Subscriber};
+use tracing_subscriber::filter::{EnvFilter, ParseError, Targets};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{Registry, reload};
 use waypost_config::telemetry::{Log, LogFormat, LogLevel};
+
+use super::events::Events;
 
 /// Set in the environment, this wins over the file, at start and at every reload.
 const OVERRIDE: &str = "RUST_LOG";
@@ -32,6 +34,7 @@ pub enum LogError {
 pub struct Logging {
     filter: reload::Handle<EnvFilter, Registry>,
     overridden: bool,
+    events: Events,
 }
 
 impl fmt::Debug for Logging {
@@ -47,6 +50,11 @@ impl Logging {
         let (subscriber, logging) = build(config, directives.as_deref(), io::stderr)?;
         subscriber.try_init()?;
         Ok(logging)
+    }
+
+    /// What an operator hears of, whatever the level is.
+    pub fn events(&self) -> &Events {
+        &self.events
     }
 
     /// Sets the level of a reloaded config.
@@ -67,14 +75,16 @@ where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     let first = directives.map_or_else(|| Ok(filter(config.level)), EnvFilter::try_new)?;
-    let (layer, handle) = reload::Layer::new(first);
+    let (wanted, handle) = reload::Layer::new(first);
     let lines = tracing_subscriber::fmt::layer().with_writer(writer);
     let lines = match config.format {
         LogFormat::Text => lines.with_ansi(colours()).boxed(),
         LogFormat::Json => lines.json().flatten_event(true).boxed(),
     };
-    let subscriber = Registry::default().with(layer).with(lines);
-    Ok((subscriber, Logging { filter: handle, overridden: directives.is_some() }))
+    let events = Events::default();
+    let ours = Targets::new().with_target("waypost", Level::INFO);
+    let subscriber = Registry::default().with(lines.with_filter(wanted)).with(events.clone().with_filter(ours));
+    Ok((subscriber, Logging { filter: handle, overridden: directives.is_some(), events }))
 }
 
 /// The level is ours; libraries speak from `warn` on, because at `debug` they would drown it, and at `trace` fully.

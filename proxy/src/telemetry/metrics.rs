@@ -15,7 +15,7 @@ use super::family::{Cell, Family, Tokens};
 pub use super::family::{Counter, Definition, Presence};
 pub use super::histogram::{BUCKETS, Histogram};
 use super::live::{Lease, Live};
-pub use super::routes::{Finished, RouteMetrics};
+pub use super::routes::{Answered, Finished, RouteMetrics};
 use super::routes::{LABELS, Routes};
 
 /// The media type of [`Metrics::encode`].
@@ -153,7 +153,7 @@ families! {
     connections_reused: Counter = "waypost_endpoint_connections_reused_total" ["service", "endpoint"]
         "Requests sent over a connection that had carried one before.";
 
-    reloads: Counter = "waypost_reloads_total" ["result"] "Reloads: applied, unchanged or refused.";
+    reloads: Counter = "waypost_reloads_total" ["result"] "Reloads: applied, rolled_back (an earlier config was brought back), unchanged or refused.";
     config_generation: IntGauge = "waypost_config_generation" [] "Number of the generation that is serving.";
     config_success: IntGauge = "waypost_config_last_reload_success" []
         "1 if the last reload was not refused, else 0.";
@@ -267,6 +267,8 @@ impl Metrics {
 pub enum ReloadResult {
     /// A new generation is serving.
     Applied,
+    /// The same, with an earlier config.
+    RolledBack,
     /// The config was the one that is serving.
     Unchanged,
     /// The old generation goes on.
@@ -278,6 +280,7 @@ impl ReloadResult {
     pub const fn token(self) -> &'static str {
         match self {
             ReloadResult::Applied => "applied",
+            ReloadResult::RolledBack => "rolled_back",
             ReloadResult::Unchanged => "unchanged",
             ReloadResult::Refused => "refused",
         }

@@ -3,6 +3,7 @@
 //! A leaf: it knows no other room, only `waypost_config::telemetry`. Others hold its handles.
 
 pub mod access_log;
+pub mod events;
 pub mod logging;
 pub mod metrics;
 pub mod shards;

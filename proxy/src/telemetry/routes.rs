@@ -4,6 +4,7 @@
 //! line of memory it has to fetch costs more than counting. Never looks a label up on the data path.
 
 use std::collections::BTreeMap;
+use std::ops::AddAssign;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
@@ -208,6 +209,37 @@ pub struct Finished<'a> {
     pub bytes_out: u64,
 }
 
+/// Requests that were answered.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Answered {
+    /// All of them.
+    pub requests: u64,
+    /// Those with a status of 500 and above, whoever said so.
+    pub failed: u64,
+}
+
+impl AddAssign for Answered {
+    fn add_assign(&mut self, other: Answered) {
+        self.requests += other.requests;
+        self.failed += other.failed;
+    }
+}
+
+impl Answered {
+    /// Those that came after `earlier`. Counts that are less than then began anew, at nothing.
+    pub fn since(self, earlier: Answered) -> Answered {
+        if self.requests < earlier.requests || self.failed < earlier.failed {
+            return self;
+        }
+        Answered { requests: self.requests - earlier.requests, failed: self.failed - earlier.failed }
+    }
+
+    /// The share of those that failed; 0 of none.
+    pub fn failed_share(self) -> f64 {
+        if self.requests == 0 { 0.0 } else { self.failed as f64 / self.requests as f64 }
+    }
+}
+
 impl RouteMetrics {
     pub(super) fn new(families: &Families, lease: Lease<RouteMetrics>, labels: [&str; 3]) -> RouteMetrics {
         let (routes, key) = (families.routes.clone(), labels.map(str::to_owned));
@@ -241,6 +273,16 @@ impl RouteMetrics {
     /// Requests now being served.
     pub fn in_flight(&self) -> i64 {
         self.figures.in_flight()
+    }
+
+    /// Requests that were answered, and those of them that failed.
+    pub fn answered(&self) -> Answered {
+        let mut answered = Answered::default();
+        for (kind, count) in self.figures.answers() {
+            let failed = if kind & ((1 << STATUS) - 1) >= 500 { count } else { 0 };
+            answered += Answered { requests: count, failed };
+        }
+        answered
     }
 
     fn count(&self, request: &Finished<'_>) {

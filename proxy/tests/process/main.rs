@@ -9,6 +9,7 @@ mod commands;
 mod demo;
 mod descriptors;
 mod drain;
+mod events;
 mod guests;
 mod http2;
 mod package;
