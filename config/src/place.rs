@@ -32,16 +32,19 @@ impl Place {
     }
 
     /// The value of a key in this table.
+    #[must_use]
     pub fn key(&self, name: &str) -> Place {
         self.with(Step::Key(name.to_owned()))
     }
 
     /// The values of keys in tables, from outside in.
+    #[must_use]
     pub fn keys(&self, names: &[&str]) -> Place {
         names.iter().fold(self.clone(), |place, name| place.key(name))
     }
 
     /// A member of this list.
+    #[must_use]
     pub fn index(&self, index: usize) -> Place {
         self.with(Step::Index(index))
     }

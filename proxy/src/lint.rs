@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn an_end_is_told_two_weeks_before() {
-        let (_folder, loaded) = loaded(20, "routes.all.service = \"app\"");
+        let (_folder, loaded) = loaded(20, "[routes.all]\nservice = \"app\"");
         assert!(after(0, &loaded).is_empty() && after(5, &loaded).is_empty());
         let told = |days: u64| after(days, &loaded).iter().map(|problem| problem.message.clone()).collect::<String>();
         assert!(told(7).starts_with("the certificate ends in 13 days, at 20"), "{}", told(7));

@@ -45,16 +45,19 @@ fn first_page() -> io::Result<Vec<u8>> {
     let run = command.find_subcommand("run").map(help).unwrap_or_default();
     let of_run = sections(&run).filter(|(heading, _)| ["Signals", "Exit codes"].contains(heading));
     let of_run: Vec<_> = of_run.map(|(heading, text)| (heading, text.to_owned())).collect();
-    let listed = |entries: &[(&str, &str)]| -> String {
-        entries.iter().map(|(name, meaning)| format!("  {name}\n      {meaning}\n")).collect()
-    };
-    let own = [("Environment", listed(&ENVIRONMENT)), ("Files", listed(&FILES))];
+    let own = [("Environment", list(&ENVIRONMENT)), ("Files", list(&FILES))];
     page(&command, &[of_run, own.into()].concat())
+}
+
+/// Each name with its meaning below it.
+fn list(entries: &[(&str, &str)]) -> String {
+    let lines: Vec<_> = entries.iter().map(|(name, meaning)| format!("  {name}\n      {meaning}")).collect();
+    lines.join("\n")
 }
 
 const ENVIRONMENT: [(&str, &str); 8] = [
     ("WAYPOST_CONFIG", "the config file, where --config names none"),
-    ("WAYPOST_ADMIN", "the admin address of the process that explain and diff ask, where --admin names none"),
+    ("WAYPOST_ADMIN", "the admin address of the process that explain, diff and rollback ask, where --admin names none"),
     ("WAYPOST_ADMIN_TOKEN", "the token that it wants"),
     ("RUST_LOG", "what is logged, for example waypost=debug; wins over telemetry.log.level"),
     ("NO_COLOR", "if it is not empty, mistakes in a config are drawn without colours"),

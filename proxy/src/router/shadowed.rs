@@ -35,19 +35,36 @@ fn shadowed((config, text): &(Config, String)) -> Vec<usize> {
     warnings.filter_map(|warning| config.routes.get_index_of(warning.path.strip_prefix("routes.")?)).collect()
 }
 
-/// Routes as a file may have them: one word about the path, here and there in another spelling.
+/// Routes as a file may have them: one word about the path, here and there in another spelling; and kin of theirs.
 fn written() -> impl Strategy<Value = Vec<Route>> {
     let spelling = select(&["/a", "/a", "/a", "/%61", "/a/%2e%2e", "/b/%2E%2e/a"][..]);
-    let route = |(mut route, spelling): (Route, &str)| {
+    let route = |(mut route, spelling, kin): (Route, &str, usize)| {
         let respelled = |path: String| path.replacen("/a", spelling, 1);
         route.path = route.path.map(respelled);
         route.path_prefix = route.path_prefix.map(respelled);
         route.path_regex = route.path_regex.filter(|_| route.path.is_none() && route.path_prefix.is_none());
-        route
+        [kin_of(&route, kin), route]
     };
     let routes = routes().prop_filter("a file has a route", |routes| !routes.is_empty());
-    (routes, vec(spelling, 24))
-        .prop_map(move |(routes, spellings)| routes.into_iter().zip(spellings).map(route).collect())
+    (routes, vec((spelling, 0..8_usize), 24)).prop_map(move |(routes, changes)| {
+        let changed = routes.into_iter().zip(changes);
+        changed.flat_map(|(one, (spelling, kin))| route((one, spelling, kin))).collect()
+    })
+}
+
+/// Much like the route, mostly wider, mostly before it.
+fn kin_of(route: &Route, kin: usize) -> Route {
+    let before = Route { priority: route.priority + 1, ..route.clone() };
+    match kin {
+        0 => route.clone(),
+        1 => Route { hosts: Vec::new(), ..before },
+        2 => Route { hosts: before.hosts.iter().take(1).cloned().collect(), ..before },
+        3 => Route { path: None, path_prefix: None, path_regex: None, ..before },
+        4 => Route { path: None, path_prefix: Some("/a".to_owned()), path_regex: None, ..before },
+        5 => Route { methods: Vec::new(), headers: Default::default(), ..before },
+        6 => Route { client_ips: Vec::new(), query: Default::default(), cookies: Default::default(), ..before },
+        _ => Route { hosts: Vec::new(), ..route.clone() },
+    }
 }
 
 proptest! {
