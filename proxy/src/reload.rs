@@ -165,6 +165,18 @@ impl Reloader {
         self.conclude(outcome, ReloadResult::Applied)
     }
 
+    /// Builds what serves anew, because files that it points at have changed. Unlike [`Reloader::reload`] it leaves a
+    /// rollback in force, for nobody has said anything of the file.
+    pub fn renew(&self, stale: &[PathBuf]) -> Result<Report, Arc<Refusal>> {
+        let serving = self.serving();
+        if !matches!(serving.origin, Origin::Rollback(_)) {
+            return self.reload(stale);
+        }
+        self.stale.lock().extend(stale.iter().cloned());
+        let outcome = self.attempt(Origin::Rollback(serving.number));
+        self.conclude(outcome, ReloadResult::Applied)
+    }
+
     /// The last generations, the newest first.
     pub fn generations(&self) -> Vec<Arc<Generation>> {
         self.history.lock().list()
@@ -180,8 +192,11 @@ impl Reloader {
     pub fn rollback(&self, to: Option<u64>) -> Result<Report, Arc<Refusal>> {
         let number = self.history.lock().find(to).map(|generation| generation.number);
         let outcome = number.ok_or(Refusal::NotKept(to)).and_then(|number| self.attempt(Origin::Rollback(number)));
-        // To ask for what is not there is nothing that the file is to blame for.
-        if let Err(refusal @ Refusal::NotKept(_)) = outcome { Err(Arc::new(refusal)) } else { self.conclude(outcome, ReloadResult::RolledBack) }
+        match outcome {
+            // To ask for what is not there is nothing that the file is to blame for.
+            Err(refusal @ Refusal::NotKept(_)) => Err(Arc::new(refusal)),
+            outcome => self.conclude(outcome, ReloadResult::RolledBack),
+        }
     }
 
     /// Whether what was refused may be in order later although no file that is watched has changed: a port is free

@@ -22,7 +22,7 @@ pub(super) async fn events(State(state): State<Shared>, headers: HeaderMap, RawQ
     let after = last_heard(&headers, query.as_deref().unwrap_or_default());
     let accepted = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
     if accepted.contains("application/json") {
-        return Json(events.after(after).iter().map(|event| Event::clone(event)).collect::<Vec<_>>()).into_response();
+        return Json(events.after(after)).into_response();
     }
     // A proxy in between and a client that has gone are noticed by the comments.
     Sse::new(told(events.listen(after))).keep_alive(KeepAlive::default()).into_response()
@@ -39,6 +39,6 @@ fn told(listening: Listening) -> impl Stream<Item = Result<sse::Event, Infallibl
 }
 
 fn written(event: &Arc<Event>) -> sse::Event {
-    let data = serde_json::to_string(&**event).unwrap_or_default();
+    let data = serde_json::to_string(event).unwrap_or_default();
     sse::Event::default().id(event.id.to_string()).data(data)
 }

@@ -110,6 +110,7 @@ async fn carry_out(process: &Arc<Process>, orders: &[Order]) -> Result<Report, A
     let changed: Vec<PathBuf> = orders.iter().flat_map(|order| order.changed.iter().cloned()).collect();
     // Of several, the last one has the last word.
     let rollback = orders.last().and_then(|order| order.rollback);
+    let asked = orders.iter().any(|order| order.changed.is_empty() && order.rollback.is_none());
     let reload = move || {
         if again {
             return process.reloader.retry();
@@ -118,7 +119,11 @@ async fn carry_out(process: &Arc<Process>, orders: &[Order]) -> Result<Report, A
             return process.reloader.rollback(to);
         }
         certificates::refresh(&process.shared.snapshot.load(), &process.shared.metrics);
-        process.reloader.reload(&changed)
+        if asked || changed.iter().any(|path| path == process.reloader.path()) {
+            process.reloader.reload(&changed)
+        } else {
+            process.reloader.renew(&changed)
+        }
     };
     tokio::task::spawn_blocking(reload).await.unwrap_or_else(|_| Err(Arc::new(Refusal::Stopping)))
 }

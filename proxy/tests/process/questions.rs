@@ -111,14 +111,17 @@ async fn tests_of_a_file_refuse_it_in_check_at_the_start_and_at_a_reload() {
 #[tokio::test]
 async fn rollback_brings_back_what_served_before_until_the_file_changes() {
     let scene = Scene::new("").await;
+    fs::write(scene.path("secret"), "a secret that is as long as it has to be").unwrap();
+    let sticky = "services.web.sticky = { cookie = \"lb\", secrets = [\"${file:secret}\"] }";
+    let plain = scene.config(sticky);
+    scene.write(&plain);
     let running = scene.start(&["run"]).await;
     let admin = url(running.admin());
     let rollback = |more: &[&str], code: i32, said: &[&str]| {
         check(&[&["rollback", "--admin", &admin], more].concat(), code, said);
     };
     rollback(&[], 1, &["generation before this one is not kept"]);
-    let closed = scene.config("").replace("routes.all.service", "routes.all.path = \"/x\"\nroutes.all.service");
-    scene.write(&closed);
+    scene.write(&plain.replace("routes.all.service", "routes.all.path = \"/x\"\nroutes.all.service"));
     eventually!(running.log().contains("config published"));
     assert_eq!(get(running.web(), "/").await.unwrap().status(), 404);
     rollback(&["--list"], 0, &["generation 2", "reload  ~route all", "generation 1", "start"]);
@@ -127,12 +130,16 @@ async fn rollback_brings_back_what_served_before_until_the_file_changes() {
     // The file still says what it said, and nobody takes that for a change. A reload does.
     rollback(&["--list"], 0, &["rollback to 1"]);
     rollback(&["--to", "77"], 1, &["generation 77 is not kept"]);
-    running.signal("HUP");
+    // Nor is the change of a file that the config points at.
+    fs::write(scene.path("secret"), "another secret, as long as it has to be").unwrap();
     eventually!(running.log().matches("config published").count() == 3);
+    assert_eq!(get(running.web(), "/").await.unwrap().status(), 200);
+    running.signal("HUP");
+    eventually!(running.log().matches("config published").count() == 4);
     assert_eq!(get(running.web(), "/").await.unwrap().status(), 404);
-    rollback(&["--to", "1"], 0, &["generation 5"]);
-    scene.write(&scene.config("").replace("routes.all", "routes.every"));
-    eventually!(running.log().matches("config published").count() == 5);
+    rollback(&["--to", "1"], 0, &["generation 6"]);
+    scene.write(&plain.replace("routes.all", "routes.every"));
+    eventually!(running.log().matches("config published").count() == 6);
     rollback(&["--list"], 0, &["+route every"]);
     check(&["rollback"], 1, &["--admin"]);
 }
