@@ -13,6 +13,7 @@ use http::{HeaderValue, Method, StatusCode, Version, header, request};
 use crate::body::Upload;
 use crate::context::RequestContext;
 use crate::downstream::Downstream;
+use crate::receipt;
 use crate::reply::Cause;
 use crate::snapshot::RouteView;
 use crate::telemetry::access_log::{AccessLog, Attempt, Record};
@@ -38,6 +39,9 @@ pub struct Exchange {
     /// Where it is counted: with the requests without a route, until there is one.
     metrics: Arc<RouteMetrics>,
     journal: Option<Journal>,
+    /// Every attempt, if somebody wants to know: the access log, or the client.
+    attempts: Option<Vec<Attempt>>,
+    receipt: bool,
     /// Kept when the route is let go of.
     names: Option<RouteNames>,
     admission: Option<Admission>,
@@ -59,6 +63,8 @@ pub struct Books {
     pub unrouted: Arc<RouteMetrics>,
     /// If there is one.
     pub access_log: Option<AccessLog>,
+    /// Whether the client gets one.
+    pub receipt: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -78,7 +84,6 @@ impl RouteNames {
 struct Journal {
     log: AccessLog,
     request: RequestLine,
-    attempts: Vec<Attempt>,
 }
 
 /// What the client asked for, as it was sent.
@@ -102,7 +107,9 @@ impl Exchange {
         Box::new(Exchange {
             method: head.method.clone(),
             metrics: books.unrouted,
-            journal: books.access_log.map(|log| Journal { log, request: RequestLine::of(head), attempts: Vec::new() }),
+            attempts: (books.receipt || books.access_log.is_some()).then(Vec::new),
+            receipt: books.receipt,
+            journal: books.access_log.map(|log| Journal { log, request: RequestLine::of(head) }),
             names: None,
             downstream: Arc::clone(downstream),
             context,
@@ -144,10 +151,21 @@ impl Exchange {
         let now = Instant::now();
         let elapsed = now.saturating_duration_since(begun);
         picked.endpoint.live.metrics.attempt(outcome, elapsed);
-        if let Some(journal) = &mut self.journal {
-            journal.attempts.push(Attempt { endpoint: Arc::clone(&picked.endpoint.name), outcome, elapsed });
+        if let Some(attempts) = &mut self.attempts {
+            attempts.push(Attempt { endpoint: Arc::clone(&picked.endpoint.name), outcome, elapsed });
         }
         self.answered_at = Some(now);
+    }
+
+    /// What the client gets told of it, if it wants that and may.
+    pub fn receipt(&self) -> Option<HeaderValue> {
+        self.receipt.then(|| receipt::written(self.names(), self.attempts.as_deref().unwrap_or_default()))
+    }
+
+    /// Of the route and its service.
+    fn names(&self) -> Option<(&str, &str)> {
+        let kept = self.names.as_ref().map(|names| (&*names.route, &*names.service));
+        kept.or_else(|| self.route.as_ref().map(|route| (&*route.name, &*route.service.name)))
     }
 
     /// The endpoint of the last attempt.
@@ -224,10 +242,9 @@ impl Exchange {
     }
 
     fn log(&self, elapsed: Duration) {
-        let Some(Journal { log, request, attempts }) = &self.journal else { return };
-        let kept = self.names.as_ref().map(|names| (&*names.route, &*names.service));
-        let names = kept.or_else(|| self.route.as_ref().map(|route| (&*route.name, &*route.service.name)));
-        let (route, service) = names.unzip();
+        let Some(Journal { log, request }) = &self.journal else { return };
+        let attempts = self.attempts.as_deref().unwrap_or_default();
+        let (route, service) = self.names().unzip();
         log.record(&Record {
             time: self.context.time,
             listener: &self.context.listener,

@@ -119,7 +119,10 @@ fn drop_claims(headers: &mut HeaderMap) {
 fn is_claim(name: &str) -> bool {
     match name.as_bytes() {
         [b'f', ..] => name == "forwarded",
-        [b'x', ..] => name == "x-real-ip" || name.starts_with("x-forwarded-") || is_disguised_claim(name),
+        [b'x', ..] => {
+            let ours = matches!(name, "x-real-ip" | "x-waypost-trace");
+            ours || name.starts_with("x-forwarded-") || is_disguised_claim(name)
+        }
         _ => false,
     }
 }

@@ -25,6 +25,7 @@ pub mod failover;
 pub mod upstream;
 pub mod forwarding;
 pub mod reply;
+pub mod receipt;
 pub mod exchange;
 pub mod body;
 pub mod tunnel;

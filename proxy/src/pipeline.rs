@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header, request, response};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header, request, response};
 use http_body::Body;
 
 use crate::body::{Incoming, Keep, ResponseBody, Upload};
@@ -24,7 +24,7 @@ use crate::upstream;
 use crate::upstream::retry;
 use crate::upstream::service::Affinity;
 use crate::upstream::sticky::ClientConnection;
-use crate::{forwarding, framing};
+use crate::{forwarding, framing, receipt};
 
 /// What a request needs of a generation. It does not hold on to the rest: it may be answered for hours.
 #[derive(Debug)]
@@ -68,7 +68,8 @@ pub async fn handle(
     let checked = framing::check(head, &listener.config.limits);
     let host = framing::host(head);
     let context = RequestContext::identify(downstream, head, host, &listener.config.trusted_proxies);
-    let books = Books { unrouted: Arc::clone(&listener.unrouted), access_log: view.access_log };
+    let receipt = receipt::wanted(&mut head.headers, &context);
+    let books = Books { unrouted: Arc::clone(&listener.unrouted), access_log: view.access_log, receipt };
     let mut exchange = Exchange::begin(books, downstream, head, context);
     let passed = match checked {
         Ok(()) => pass(&listener, &mut exchange, &mut asked).await,
@@ -157,15 +158,24 @@ fn pin(exchange: &Exchange, route: &RouteView, affinity: &Affinity, head: &mut r
     }
 }
 
-fn answer(mut exchange: Box<Exchange>, response: Response<upstream::Incoming>) -> Response<ResponseBody> {
+fn answer(mut exchange: Box<Exchange>, mut response: Response<upstream::Incoming>) -> Response<ResponseBody> {
     exchange.answered(response.status(), None);
+    hand_receipt(&exchange, response.headers_mut());
     let idle = exchange.route.as_ref().map(|route| route.service.config.timeouts.idle.0).unwrap_or_default();
     response.map(|body| ResponseBody::upstream(body, idle, exchange))
 }
 
-fn invented(mut exchange: Box<Exchange>, response: Response<Bytes>, cause: Cause) -> Response<ResponseBody> {
+fn invented(mut exchange: Box<Exchange>, mut response: Response<Bytes>, cause: Cause) -> Response<ResponseBody> {
     exchange.answered(response.status(), Some(cause));
+    hand_receipt(&exchange, response.headers_mut());
     response.map(|body| ResponseBody::reply(body, exchange))
+}
+
+/// To a trusted client that has asked for it.
+fn hand_receipt(exchange: &Exchange, headers: &mut HeaderMap) {
+    if let Some(receipt) = exchange.receipt() {
+        headers.append(receipt::TRACE, receipt);
+    }
 }
 
 /// A route's middlewares see what we invent for it, too.
@@ -179,11 +189,12 @@ fn shown_to_chain(exchange: &Exchange, response: Response<Bytes>) -> Response<By
 /// The head goes back as HTTP; what follows it is carried by a task of its own, which ends the exchange.
 fn switch(
     mut exchange: Box<Exchange>,
-    head: response::Parts,
+    mut head: response::Parts,
     upgrade: Upgrade,
     upstream: Side,
 ) -> Response<ResponseBody> {
     exchange.answered(head.status, None);
+    hand_receipt(&exchange, &mut head.headers);
     let limits = Limits {
         idle: exchange.route.as_ref().map(|route| route.service.config.timeouts.idle.0).unwrap_or_default(),
         closing: exchange.downstream.lifecycle.tunnels_end.clone(),

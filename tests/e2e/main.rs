@@ -21,6 +21,7 @@ mod chaos;
 mod drain;
 mod explain;
 mod failover_under_load;
+mod receipts;
 mod reload_applies;
 mod reload_keeps_state;
 mod reload_large;

@@ -22,7 +22,7 @@ use crate::reply::Cause;
 use crate::router::RouteError;
 use crate::router::why::{Verdict, verdicts};
 use crate::snapshot::{ListenerView, RouteView, Snapshot, lookup};
-use crate::{forwarding, framing};
+use crate::{forwarding, framing, receipt};
 
 use self::question::Asked;
 pub use self::question::{Question, Unclear, header};
@@ -146,6 +146,7 @@ pub fn explain(snapshot: &Snapshot, question: &Question) -> Result<Explanation, 
     let mut context =
         RequestContext::identify(&downstream, &head, framing::host(&head), &listener.config.trusted_proxies);
     question::stand_in_for_id(&head, &mut context);
+    receipt::wanted(&mut head.headers, &context);
     let told = Explanation {
         request: format!("{} {}", question.method, question.url),
         listener: listener.name.to_string(),
