@@ -63,6 +63,9 @@ pub struct RouteTold {
     pub why: String,
 }
 
+/// How the reason begins against a route whose conditions all hold.
+const HOLDS: &str = "it holds";
+
 /// One middleware of the route.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MiddlewareTold {
@@ -199,7 +202,7 @@ impl Tour<'_> {
             taken: verdict == Verdict::Taken,
             why: match verdict {
                 Verdict::Taken => String::new(),
-                Verdict::Outranked { by, rule } => format!("it holds, but `{}` goes first: {rule}", names[by]),
+                Verdict::Outranked { by, rule } => format!("{HOLDS}, but `{}` goes first: {rule}", names[by]),
                 Verdict::Fails(failure) => failure,
             },
         };

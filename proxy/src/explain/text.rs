@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use super::{EndpointTold, Explanation, MiddlewareTold, ReplyTold, ServiceTold, UpstreamTold};
+use super::{HOLDS, EndpointTold, Explanation, MiddlewareTold, ReplyTold, ServiceTold, UpstreamTold};
+
+/// How many routes that were not taken are told: more than anybody reads.
+const MOST_ROUTES: usize = 20;
 
 /// Where the second column begins.
 const COLUMN: usize = 12;
@@ -29,7 +32,14 @@ impl Explanation {
         }
         line(page, "route", self.route().map_or("none", |route| &route.name))?;
         let others = self.routes.iter().filter(|route| !route.taken);
-        others.into_iter().try_for_each(|route| line(page, "", &format!("not {}: {}", route.name, route.why)))
+        // Those that could have been it come first.
+        let (near, far): (Vec<_>, Vec<_>) = others.partition(|route| route.why.starts_with(HOLDS));
+        let told = near.iter().chain(&far).take(MOST_ROUTES);
+        told.into_iter().try_for_each(|route| line(page, "", &format!("not {}: {}", route.name, route.why)))?;
+        match (near.len() + far.len()).saturating_sub(MOST_ROUTES) {
+            0 => Ok(()),
+            more => line(page, "", &format!("nor {more} others; --json has all")),
+        }
     }
 }
 
