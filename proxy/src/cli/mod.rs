@@ -6,6 +6,7 @@ mod check;
 mod client;
 mod diff;
 mod explain;
+mod generate;
 mod healthcheck;
 mod man;
 mod rollback;
@@ -89,6 +90,14 @@ enum Command {
         /// How long the answer may take
         #[arg(long, value_name = "TIME", default_value = "3s", value_parser = humantime::parse_duration)]
         timeout: Duration,
+    },
+    /// Print what stands around a Waypost: rules, a dashboard, a unit, a Compose service
+    #[command(after_help = GENERATE)]
+    Generate {
+        /// What to print
+        what: generate::What,
+        #[command(flatten)]
+        file: File,
     },
     /// Print the JSON schema of the config, for editors
     #[command(after_help = SCHEMA)]
@@ -256,6 +265,23 @@ Examples:
 
 See docs/guides/observability.md";
 
+const GENERATE: &str = "\
+Rules, alerts, routes and the dashboard are the same for every config; Prometheus's config, the unit
+and the Compose service are fitted to the file.
+
+Exit codes:
+  0   printed
+  1   the config has mistakes
+  2   the config cannot be read, or the command line is wrong
+
+Examples:
+  waypost generate alerts > /etc/prometheus/rules/waypost-alerts.yml
+  waypost generate dashboard > waypost.json
+  waypost generate systemd -c /etc/waypost/edge.toml > /etc/systemd/system/waypost.service
+  waypost generate compose -c waypost.toml
+
+See docs/observability and docs/guides/operating.md";
+
 const SCHEMA: &str = "\
 Examples:
   waypost schema > waypost.schema.json
@@ -310,6 +336,7 @@ impl Arguments {
             Command::Rollback(arguments) => rollback::rollback(&arguments),
             Command::Demo(demo) => demo.run(),
             Command::Healthcheck { file, url, timeout } => healthcheck::ask(url, &file.path, timeout),
+            Command::Generate { what, file } => generate::generate(what, &file.path),
             Command::Schema => print(&waypost_config::schema()),
             Command::Completions { shell } => complete(shell),
             Command::Man { folder } => man::show(folder.as_deref()),

@@ -105,6 +105,26 @@ fn schema_and_completions_are_printed() {
 }
 
 #[tokio::test]
+async fn what_stands_around_it_is_printed_for_the_config_at_hand() {
+    let tls = "server.grace_period = \"40s\"";
+    let scene = Scene::new("").await;
+    let config = scene.config("").replace("server.grace_period = \"5s\"", tls);
+    scene.write(&config.replace("admin.address = \"127.0.0.1:0\"", "admin.address = \"127.0.0.1:9917\""));
+    let path = scene.path("waypost.toml");
+    let generate = |what: &str, said: &str| check(&["generate", what, "-c", text(&path)], 0, said);
+    generate("prometheus", "targets: [\"127.0.0.1:9917\"]");
+    generate("systemd", &format!("ExecStart=/usr/bin/waypost run --config {}\n", text(&path)));
+    generate("systemd", "TimeoutStopSec=45s");
+    generate("compose", "stop_grace_period: 45s\n    healthcheck:");
+    generate("compose", "\"127.0.0.1:9917:9917\"  # admin");
+    generate("alerts", "alert: WaypostDown");
+    generate("rules", "record: service:waypost_requests:rate5m");
+    generate("alertmanager", "receivers:");
+    generate("dashboard", "\"schemaVersion\"");
+    check(&["generate", "traefik"], 2, "possible values");
+}
+
+#[tokio::test]
 async fn config_is_found_in_the_environment_and_in_the_working_directory() {
     let scene = Scene::new("").await;
     let here = waypost().arg("check").current_dir(scene.folder()).output().unwrap();
