@@ -11,6 +11,7 @@ mod healthcheck;
 mod man;
 mod rollback;
 mod run;
+mod top;
 
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
@@ -67,6 +68,9 @@ enum Command {
     /// Say what a reload would change, in the process that runs or beside another file
     #[command(after_help = DIFF)]
     Diff(diff::Diff),
+    /// Show what the running process does, route by route and endpoint by endpoint, every second
+    #[command(after_help = TOP)]
+    Top(top::Top),
     /// Let an earlier generation of the running process serve again
     #[command(after_help = ROLLBACK)]
     Rollback(rollback::Rollback),
@@ -207,6 +211,21 @@ Examples:
 
 See docs/guides/reload-and-upgrade.md";
 
+const TOP: &str = "\
+For each route: requests a second, the share of answers of 500 and above, requests in flight, and
+latencies. For each endpoint: its state and why, its share of the attempts. Ctrl-C ends it.
+
+Exit codes:
+  0   ended
+  1   nobody answers
+  2   the command line is wrong
+
+Examples:
+  waypost top --admin http://127.0.0.1:9900
+  waypost top --admin http://127.0.0.1:9900 --once --interval 10s
+
+See docs/guides/observability.md";
+
 const ROLLBACK: &str = "\
 The process keeps what its file said in the last ten generations. What is brought back serves until
 the file changes or a reload is asked for; the file itself is left alone, so put it right next.
@@ -333,6 +352,7 @@ impl Arguments {
             Command::Check { file, strict: false } => check::check(&file.path, Warnings::Pass),
             Command::Explain(arguments) => explain::explain(arguments),
             Command::Diff(arguments) => diff::diff(&arguments),
+            Command::Top(arguments) => top::top(&arguments),
             Command::Rollback(arguments) => rollback::rollback(&arguments),
             Command::Demo(demo) => demo.run(),
             Command::Healthcheck { file, url, timeout } => healthcheck::ask(url, &file.path, timeout),

@@ -143,3 +143,14 @@ async fn rollback_brings_back_what_served_before_until_the_file_changes() {
     rollback(&["--list"], 0, &["+route every"]);
     check(&["rollback"], 1, &["--admin"]);
 }
+
+#[tokio::test]
+async fn top_shows_what_the_process_does() {
+    let scene = Scene::new("").await;
+    let running = scene.start(&["run"]).await;
+    assert_eq!(get(running.web(), "/").await.unwrap().status(), 200);
+    let admin = url(running.admin());
+    let arguments = ["top", "--admin", &admin, "--once", "--interval", "10ms"];
+    check(&arguments, 0, &["generation 1 since", "ROUTE", "all ", "web, round_robin, 3 available", "web-3", "no health check"]);
+    check(&["top"], 1, &["--admin"]);
+}
