@@ -69,9 +69,11 @@ impl Events {
         self.0.kept.lock().iter().filter(|event| event.id > id).cloned().collect()
     }
 
-    /// From the one after this id on, for ever.
+    /// From the one after this id on, for ever. An id that has not come yet is of an earlier process.
     pub fn listen(&self, id: u64) -> Listening {
-        Listening { events: self.clone(), news: self.0.last.subscribe(), heard: id }
+        let news = self.0.last.subscribe();
+        let heard = id.min(*news.borrow());
+        Listening { events: self.clone(), news, heard }
     }
 
     fn keep(&self, level: &'static str, (message, fields): (String, Map<String, Value>)) {
@@ -89,8 +91,6 @@ impl Events {
 impl Listening {
     /// What has happened since the last call, at least one event. Who is too slow misses what is kept no more.
     pub async fn next(&mut self) -> Vec<Arc<Event>> {
-        // An id of an earlier process is one that has not come yet.
-        self.heard = self.heard.min(*self.news.borrow());
         // The sender lives in `events`.
         let _ = self.news.wait_for(|last| *last > self.heard).await;
         let news = self.events.after(self.heard);
