@@ -139,7 +139,9 @@ fn only_the_snapshot_compiles_routers_and_chains() {
 
 #[test]
 fn every_metric_is_named_in_one_place() {
-    check_only_in("proxy/src/", "\"waypost_", &["proxy/src/telemetry/metrics.rs", "proxy/src/demo"]);
+    // `top` reads them from outside, as anybody else does.
+    let rooms = ["proxy/src/telemetry/metrics.rs", "proxy/src/demo", "proxy/src/cli/top.rs"];
+    check_only_in("proxy/src/", "\"waypost_", &rooms);
 }
 
 #[test]

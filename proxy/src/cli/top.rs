@@ -26,6 +26,13 @@ pub(super) struct Top {
     remote: Remote,
 }
 
+/// What the page is made of.
+const REQUESTS: &str = "waypost_requests_total";
+const IN_FLIGHT: &str = "waypost_requests_in_flight";
+const DURATION: &str = "waypost_request_duration_seconds";
+const CONNECTIONS: &str = "waypost_connections_open";
+const ATTEMPTS: &str = "waypost_attempts_total";
+
 /// Draws page after page until it is interrupted, or nobody answers any more.
 pub(super) fn top(arguments: &Top) -> Verdict {
     let Top { interval, once, remote } = arguments;
@@ -110,7 +117,7 @@ impl Look {
     }
 
     fn routes(&self) -> Vec<&str> {
-        let requests = self.series.iter().filter(|series| series.name == "waypost_requests_in_flight");
+        let requests = self.series.iter().filter(|series| series.name == IN_FLIGHT);
         let mut routes: Vec<_> = requests.map(|series| series.label("route")).filter(|route| !route.is_empty()).collect();
         routes.sort_unstable();
         routes.dedup();
@@ -131,13 +138,14 @@ impl Between<'_> {
 
     /// In milliseconds, within the bucket in which it lies as if its requests were spread evenly; as Prometheus has it.
     fn quantile(&self, route: &str, quantile: f64) -> Option<f64> {
-        let bucket = "waypost_request_duration_seconds_bucket";
-        let of_route = |series: &&Series| series.name == bucket && series.label("route") == route;
+        let of_route = |series: &&Series| series.name.strip_suffix("_bucket") == Some(DURATION) && series.label("route") == route;
         let mut bounds: Vec<f64> = self.1.series.iter().filter(of_route).filter_map(|one| one.label("le").parse().ok()).collect();
         bounds.sort_by(f64::total_cmp);
         bounds.dedup();
         let upto = |bound: f64| {
-            self.per_second(bucket, |one: &Series| one.label("route") == route && one.label("le").parse() == Ok(bound))
+            self.per_second(&format!("{DURATION}_bucket"), |one: &Series| {
+                one.label("route") == route && one.label("le").parse() == Ok(bound)
+            })
         };
         let wanted = quantile * upto(f64::INFINITY);
         let (mut lower, mut below) = (0.0, 0.0);
@@ -173,9 +181,9 @@ fn write_page(page: &mut String, between: &Between<'_>) -> std::fmt::Result {
         generation["generation"],
         generation["published"].as_str().unwrap_or_default(),
         generation["origin"].as_str().unwrap_or_default(),
-        between.per_second("waypost_requests_total", all),
-        now.sum("waypost_requests_in_flight", all),
-        now.sum("waypost_connections_open", all),
+        between.per_second(REQUESTS, all),
+        now.sum(IN_FLIGHT, all),
+        now.sum(CONNECTIONS, all),
     )?;
     writeln!(page, "\n{:24} {:>9} {:>7} {:>9} {:>9} {:>9}", "ROUTE", "REQ/S", "5XX", "IN FLIGHT", "P50 MS", "P99 MS")?;
     for route in now.routes() {
@@ -190,22 +198,22 @@ fn write_page(page: &mut String, between: &Between<'_>) -> std::fmt::Result {
 
 fn write_route(page: &mut String, between: &Between<'_>, route: &str) -> std::fmt::Result {
     let own = |series: &Series| series.label("route") == route;
-    let requests = between.per_second("waypost_requests_total", own);
+    let requests = between.per_second(REQUESTS, own);
     let failed = |series: &Series| own(series) && series.label("status").starts_with('5');
-    let failed = percent(between.per_second("waypost_requests_total", failed), requests);
+    let failed = percent(between.per_second(REQUESTS, failed), requests);
     let quantile = |quantile| between.quantile(route, quantile).map_or_else(|| "-".to_owned(), |ms| format!("{ms:.1}"));
-    let in_flight = between.1.sum("waypost_requests_in_flight", own);
+    let in_flight = between.1.sum(IN_FLIGHT, own);
     writeln!(page, "{route:24} {requests:>9.0} {failed:>7} {in_flight:>9.0} {:>9} {:>9}", quantile(0.5), quantile(0.99))
 }
 
 fn write_service(page: &mut String, between: &Between<'_>, service: &Value) -> std::fmt::Result {
     let name = service["name"].as_str().unwrap_or_default();
-    let all = between.per_second("waypost_attempts_total", |series: &Series| series.label("service") == name);
+    let all = between.per_second(ATTEMPTS, |series: &Series| series.label("service") == name);
     writeln!(page, "{name}, {}, {} available", service["balancer"].as_str().unwrap_or_default(), service["available"])?;
     for endpoint in service["endpoints"].as_array().into_iter().flatten() {
         let called = endpoint["name"].as_str().unwrap_or_default();
         let own = |series: &Series| series.label("service") == name && series.label("endpoint") == called;
-        let attempts = between.per_second("waypost_attempts_total", own);
+        let attempts = between.per_second(ATTEMPTS, own);
         let (share, in_flight) = (percent(attempts, all), &endpoint["in_flight"]);
         let why = endpoint["why"].as_str().unwrap_or_default();
         writeln!(page, "  {called:22} {attempts:>9.0} {share:>7} {in_flight:>9}  {:9} {why}", state(endpoint))?;
@@ -278,6 +286,13 @@ mod tests {
             "web-2 25 25 % 1 down refused",
         ];
         assert_eq!(lines, expected, "{page}");
+    }
+
+    #[test]
+    fn metrics_that_are_read_exist() {
+        for name in [REQUESTS, IN_FLIGHT, DURATION, CONNECTIONS, ATTEMPTS] {
+            assert!(waypost::telemetry::metrics::definitions().any(|one| one.name == name), "{name}");
+        }
     }
 
     #[test]
