@@ -90,7 +90,8 @@ pub fn problems(text: &str, path: &Path, broken: Vec<Broken>) -> Option<Problems
     let find = |Broken { place, message, hint }: Broken| {
         let complaint = Complaint::new(message).maybe_hint(hint);
         // None is lost, whatever the text is like.
-        let nowhere = Find { span: 0..0, place: place.clone(), complaint: complaint.clone(), related: None, lint: None };
+        let nowhere =
+            Find { span: 0..0, place: place.clone(), complaint: complaint.clone(), related: None, lint: None };
         document.complain(&place, Part::Value, complaint).unwrap_or(nowhere)
     };
     let finds = broken.into_iter().map(find).collect();

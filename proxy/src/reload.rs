@@ -265,7 +265,7 @@ impl Reloader {
         let inputs = stale.iter().filter(|path| is_tls_input(&loaded.config, path));
         changes.extend(inputs.map(|path| format!("~file {}", path.display())));
         if changes.is_empty() {
-            self.unchanged(previous.generation, (self.last_read(origin, &loaded), loaded.warnings));
+            self.unchanged(previous.generation, (self.last_read(origin, &loaded.text), loaded.warnings));
             return Ok(Report { generation: previous.generation, changes, files: loaded.files });
         }
         fixed(&previous.config, &loaded.config)?;
@@ -280,7 +280,7 @@ impl Reloader {
         self.edge.apply(prepared);
         // What a probe or an operator has changed since it settled, they have told the generation before.
         self.shared.snapshot.load().services.values().for_each(|service| service.refresh());
-        let status = Status::serving(self.last_read(origin, &loaded), loaded.warnings);
+        let status = Status::serving(self.last_read(origin, &loaded.text), loaded.warnings);
         let (published, text) = (status.published, loaded.text.into());
         let told = Generation { number: generation, published, origin, changes: changes.clone(), routes, text };
         self.published(status, told);
@@ -309,8 +309,8 @@ impl Reloader {
     }
 
     /// What the watcher is to compare the file with: a rollback has not read it.
-    fn last_read(&self, origin: Origin, loaded: &Loaded) -> String {
-        if matches!(origin, Origin::Rollback(_)) { self.status.lock().text.clone() } else { loaded.text.clone() }
+    fn last_read(&self, origin: Origin, text: &str) -> String {
+        if matches!(origin, Origin::Rollback(_)) { self.status.lock().text.clone() } else { text.to_owned() }
     }
 
     /// One line for all that is doubtful; the drawings are for who asks.

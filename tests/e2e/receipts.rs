@@ -25,7 +25,8 @@ async fn asked(stack: &Stack, path: &str) -> Reply {
 /// Without the times.
 fn receipt(reply: &Reply) -> String {
     let parts = reply.header("x-waypost-trace").split(";ms=").enumerate();
-    let without = parts.map(|(at, part)| if at == 0 { part } else { part.trim_start_matches(|c: char| "0123456789.".contains(c)) });
+    let without = parts
+        .map(|(at, part)| if at == 0 { part } else { part.trim_start_matches(|c: char| "0123456789.".contains(c)) });
     without.collect()
 }
 

@@ -20,8 +20,8 @@ use tokio::sync::oneshot;
 
 pub use self::auth::{Auth, Denied};
 pub use self::view::{
-    ConfigView, DrainOrder, EndpointView, GenerationView, NotFound, Phase, ProblemView, RefusedView, ReloadRefused, ReloadReport,
-    ServiceView,
+    ConfigView, DrainOrder, EndpointView, GenerationView, NotFound, Phase, ProblemView, RefusedView, ReloadRefused,
+    ReloadReport, ServiceView,
 };
 use crate::explain::{self as explanation, Explanation, Question, Unclear};
 use crate::reload::Preview;

@@ -81,13 +81,18 @@ fn patience(config: &Config) -> u64 {
 fn compose(config: &Config, path: &Path) -> String {
     let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
     let file = format!("/etc/waypost/{name}");
-    let listeners = config.listeners.iter().map(|(name, listener)| (format!("listener {name}"), listener.address.port()));
+    let listeners =
+        config.listeners.iter().map(|(name, listener)| (format!("listener {name}"), listener.address.port()));
     let published = |(whose, port): (String, u16)| format!("      - \"{port}:{port}\"  # {whose}");
     let mut ports: Vec<_> = listeners.map(published).collect();
     // Who may ask it is for the token to say; who can reach it, for the host.
-    ports.extend(config.admin.as_ref().map(|admin| admin.address.port()).map(|port| {
-        format!("      - \"127.0.0.1:{port}:{port}\"  # admin")
-    }));
+    ports.extend(
+        config
+            .admin
+            .as_ref()
+            .map(|admin| admin.address.port())
+            .map(|port| format!("      - \"127.0.0.1:{port}:{port}\"  # admin")),
+    );
     let health = config.admin.as_ref().map(|_| {
         format!("    healthcheck:\n      test: [\"CMD\", \"/waypost\", \"healthcheck\", \"-c\", \"{file}\"]\n      interval: 10s\n")
     });

@@ -57,7 +57,10 @@ fn list(entries: &[(&str, &str)]) -> String {
 
 const ENVIRONMENT: [(&str, &str); 8] = [
     ("WAYPOST_CONFIG", "the config file, where --config names none"),
-    ("WAYPOST_ADMIN", "the admin address of the process that explain, diff, rollback and top ask, where --admin names none"),
+    (
+        "WAYPOST_ADMIN",
+        "the admin address of the process that explain, diff, rollback and top ask, where --admin names none",
+    ),
     ("WAYPOST_ADMIN_TOKEN", "the token that it wants"),
     ("RUST_LOG", "what is logged, for example waypost=debug; wins over telemetry.log.level"),
     ("NO_COLOR", "if it is not empty, mistakes in a config are drawn without colours"),

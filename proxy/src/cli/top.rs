@@ -118,7 +118,8 @@ impl Look {
 
     fn routes(&self) -> Vec<&str> {
         let requests = self.series.iter().filter(|series| series.name == IN_FLIGHT);
-        let mut routes: Vec<_> = requests.map(|series| series.label("route")).filter(|route| !route.is_empty()).collect();
+        let mut routes: Vec<_> =
+            requests.map(|series| series.label("route")).filter(|route| !route.is_empty()).collect();
         routes.sort_unstable();
         routes.dedup();
         routes
@@ -138,8 +139,10 @@ impl Between<'_> {
 
     /// In milliseconds, within the bucket in which it lies as if its requests were spread evenly; as Prometheus has it.
     fn quantile(&self, route: &str, quantile: f64) -> Option<f64> {
-        let of_route = |series: &&Series| series.name.strip_suffix("_bucket") == Some(DURATION) && series.label("route") == route;
-        let mut bounds: Vec<f64> = self.1.series.iter().filter(of_route).filter_map(|one| one.label("le").parse().ok()).collect();
+        let of_route =
+            |series: &&Series| series.name.strip_suffix("_bucket") == Some(DURATION) && series.label("route") == route;
+        let mut bounds: Vec<f64> =
+            self.1.series.iter().filter(of_route).filter_map(|one| one.label("le").parse().ok()).collect();
         bounds.sort_by(f64::total_cmp);
         bounds.dedup();
         let upto = |bound: f64| {
@@ -260,9 +263,7 @@ mod tests {
         waypost_attempts_total{service=\"shop\",endpoint=\"web-2\",outcome=\"connect_failed\"} 25\n";
 
     fn look(metrics: &str, at: Instant) -> Look {
-        let endpoint = |name: &str, state: &str, why: &str| {
-            json!({ "name": name, "state": state, "why": why, "in_flight": 1, "circuit": "closed" })
-        };
+        let endpoint = |name: &str, state: &str, why: &str| json!({ "name": name, "state": state, "why": why, "in_flight": 1, "circuit": "closed" });
         let endpoints = [endpoint("web-1", "up", "status 200"), endpoint("web-2", "down", "refused")];
         let services = json!([{ "name": "shop", "balancer": "round_robin", "available": 1, "endpoints": endpoints }]);
         let generation = json!({ "generation": 4, "published": "2026-01-01T00:00:00Z", "origin": "reload" });

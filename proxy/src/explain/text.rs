@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{HOLDS, EndpointTold, Explanation, MiddlewareTold, ReplyTold, ServiceTold, UpstreamTold};
+use super::{EndpointTold, Explanation, HOLDS, MiddlewareTold, ReplyTold, ServiceTold, UpstreamTold};
 
 /// How many routes that were not taken are told: more than anybody reads.
 const MOST_ROUTES: usize = 20;

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use indexmap::IndexMap;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -61,8 +62,8 @@ fn kin_of(route: &Route, kin: usize) -> Route {
         2 => Route { hosts: before.hosts.iter().take(1).cloned().collect(), ..before },
         3 => Route { path: None, path_prefix: None, path_regex: None, ..before },
         4 => Route { path: None, path_prefix: Some("/a".to_owned()), path_regex: None, ..before },
-        5 => Route { methods: Vec::new(), headers: Default::default(), ..before },
-        6 => Route { client_ips: Vec::new(), query: Default::default(), cookies: Default::default(), ..before },
+        5 => Route { methods: Vec::new(), headers: IndexMap::default(), ..before },
+        6 => Route { client_ips: Vec::new(), query: IndexMap::default(), cookies: IndexMap::default(), ..before },
         _ => Route { hosts: Vec::new(), ..route.clone() },
     }
 }

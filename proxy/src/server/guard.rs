@@ -11,7 +11,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use waypost_config::server::Guard;
 
 use super::Process;
-use super::tasks::Order;
+use super::tasks::{Earlier, Order};
 use crate::reload::{Generation, Origin};
 use crate::snapshot::Snapshot;
 use crate::telemetry::metrics::Answered;
@@ -49,7 +49,7 @@ async fn take_back(process: &Process, harm: &Harm) {
     let shown = |share: &f64| format!("{:.1} %", 100.0 * share);
     let (before, after) = (shown(before), shown(after));
     tracing::error!(%route, before, after, "config does harm, the one before is brought back");
-    let order = Order { rollback: Some(None), ..Order::default() };
+    let order = Order { rollback: Some(Earlier::Last), ..Order::default() };
     if let Err(refusal) = process.ask(order).await {
         tracing::error!(reason = %refusal, "the one before cannot be brought back");
     }
@@ -181,7 +181,8 @@ mod tests {
         }
 
         fn look(&mut self, published: &Generation, (second, requests, failed): (u64, u64, u64)) -> Option<Harm> {
-            let counts = [("shop", Answered { requests, failed }), ("other", Answered { requests: 9000, failed: 9000 })];
+            let counts =
+                [("shop", Answered { requests, failed }), ("other", Answered { requests: 9000, failed: 9000 })];
             let counts = counts.into_iter().map(|(name, counts)| (name.into(), counts)).collect();
             self.watch.look(published, counts, (&rules(), self.begun + Duration::from_secs(second)))
         }
@@ -196,7 +197,7 @@ mod tests {
         assert_eq!(scene.look(&second, (61, 1000, 20)), None);
         assert_eq!(scene.look(&second, (62, 1099, 119)), None, "too few requests to say");
         let harm = scene.look(&second, (63, 1200, 36)).unwrap();
-        assert_eq!((harm.route.as_str(), harm.before, harm.after), ("shop", 0.02, 0.08));
+        assert_eq!(harm, Harm { route: "shop".to_owned(), before: 0.02, after: 0.08 });
         assert_eq!(scene.look(&second, (64, 1300, 136)), None, "it was said once");
     }
 
@@ -236,6 +237,7 @@ mod tests {
         scene.look(&first, (0, 0, 0));
         scene.look(&first, (60, 1000, 0));
         scene.look(&second, (61, 0, 0));
-        assert_eq!(scene.look(&second, (62, 200, 200)).unwrap().after, 1.0);
+        let harm = scene.look(&second, (62, 200, 150)).unwrap();
+        assert_eq!(harm, Harm { route: "shop".to_owned(), before: 0.0, after: 0.75 });
     }
 }

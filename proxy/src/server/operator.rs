@@ -10,10 +10,10 @@ use async_trait::async_trait;
 use waypost_config::Lint;
 
 use super::Process;
-use super::tasks::Order;
+use super::tasks::{Earlier, Order};
 use crate::admin::{
-    AdminState, ConfigView, DrainOrder, EndpointView, GenerationView, NotFound, Phase, ProblemView, RefusedView, ReloadRefused,
-    ReloadReport, ServiceView,
+    AdminState, ConfigView, DrainOrder, EndpointView, GenerationView, NotFound, Phase, ProblemView, RefusedView,
+    ReloadRefused, ReloadReport, ServiceView,
 };
 use crate::drain;
 use crate::explain::{self, Explanation, Question, Unclear};
@@ -89,7 +89,7 @@ impl AdminState for Process {
     }
 
     async fn rollback(&self, to: Option<u64>) -> Result<ReloadReport, ReloadRefused> {
-        let order = Order { rollback: Some(to), ..Order::default() };
+        let order = Order { rollback: Some(to.map_or(Earlier::Last, Earlier::Number)), ..Order::default() };
         self.ask(order).await.map(|report| reported(&report)).map_err(|refusal| refused(&refusal))
     }
 

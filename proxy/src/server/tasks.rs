@@ -25,10 +25,25 @@ use crate::snapshot::Snapshot;
 pub(super) struct Order {
     /// Files that have changed, if that is the reason.
     pub(super) changed: Vec<PathBuf>,
-    /// An earlier generation is wanted back, this one or else the one before.
-    pub(super) rollback: Option<Option<u64>>,
+    /// An earlier generation is wanted back.
+    pub(super) rollback: Option<Earlier>,
     /// Who wants to know what came of it.
     pub(super) answer: Option<oneshot::Sender<Result<Report, Arc<Refusal>>>>,
+}
+
+/// Which of the earlier generations.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Earlier {
+    /// The one before.
+    Last,
+    /// The one with this number.
+    Number(u64),
+}
+
+impl Earlier {
+    fn number(self) -> Option<u64> {
+        if let Earlier::Number(number) = self { Some(number) } else { None }
+    }
 }
 
 /// How often idle connections are looked through.
@@ -116,7 +131,7 @@ async fn carry_out(process: &Arc<Process>, orders: &[Order]) -> Result<Report, A
             return process.reloader.retry();
         }
         if let Some(to) = rollback {
-            return process.reloader.rollback(to);
+            return process.reloader.rollback(to.number());
         }
         certificates::refresh(&process.shared.snapshot.load(), &process.shared.metrics);
         if asked || changed.iter().any(|path| path == process.reloader.path()) {

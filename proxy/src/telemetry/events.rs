@@ -170,7 +170,10 @@ mod tests {
         let events = Events::default();
         say(&events, 1);
         let event = serde_json::to_value(&*events.after(0)[0]).unwrap();
-        assert_eq!((&event["id"], &event["level"], &event["message"]), (&1.into(), &"info".into(), &"endpoint health".into()));
+        assert_eq!(
+            (&event["id"], &event["level"], &event["message"]),
+            (&1.into(), &"info".into(), &"endpoint health".into())
+        );
         assert_eq!((&event["number"], &event["service"]), (&0.into(), &"shop".into()));
     }
 

@@ -227,6 +227,7 @@ impl AddAssign for Answered {
 
 impl Answered {
     /// Those that came after `earlier`. Counts that are less than then began anew, at nothing.
+    #[must_use]
     pub fn since(self, earlier: Answered) -> Answered {
         if self.requests < earlier.requests || self.failed < earlier.failed {
             return self;

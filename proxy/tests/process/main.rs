@@ -2,7 +2,7 @@
 //!
 //! Everything that can be shown in process is in the end-to-end tests; here is what needs a process.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod client;
 mod commands;

@@ -39,7 +39,7 @@ fn directives(unit: &str) -> Vec<(String, String, String)> {
     for line in unit.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
         match line.split_once('=') {
             Some((name, value)) => found.push((section.clone(), name.to_owned(), value.to_owned())),
-            None => section = line.trim_matches(['[', ']']).to_owned(),
+            None => line.trim_matches(['[', ']']).clone_into(&mut section),
         }
     }
     found

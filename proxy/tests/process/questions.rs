@@ -151,6 +151,10 @@ async fn top_shows_what_the_process_does() {
     assert_eq!(get(running.web(), "/").await.unwrap().status(), 200);
     let admin = url(running.admin());
     let arguments = ["top", "--admin", &admin, "--once", "--interval", "10ms"];
-    check(&arguments, 0, &["generation 1 since", "ROUTE", "all ", "web, round_robin, 3 available", "web-3", "no health check"]);
+    check(
+        &arguments,
+        0,
+        &["generation 1 since", "ROUTE", "all ", "web, round_robin, 3 available", "web-3", "no health check"],
+    );
     check(&["top"], 1, &["--admin"]);
 }

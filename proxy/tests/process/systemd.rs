@@ -182,7 +182,7 @@ impl Drop for Grandchild {
 #[tokio::test]
 async fn sigusr2_starts_the_successor_within_the_service() {
     let scene = Scene::new("").await;
-    let systemd = Systemd::of(&scene).with_watchdog(Duration::from_secs(60));
+    let systemd = Systemd::of(&scene).with_watchdog(Duration::from_mins(1));
     // As systemd does it: the number is that of the process it has started.
     let mut shell = systemd.within(Command::new("sh"));
     shell.args(["-c", "WATCHDOG_PID=$$ exec \"$0\" \"$@\""]).arg(waypost().get_program());
