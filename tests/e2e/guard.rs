@@ -12,7 +12,7 @@ const CONFIG: &str = r#"
     [listeners.web]
     address = "127.0.0.1:0"
     [routes.shop]
-    path_prefix = "/shop"
+    path_prefix = "/echo"
     service = "shop"
     [routes.other]
     path_prefix = "/other"
@@ -32,18 +32,18 @@ async fn all_good(stack: &Stack, path: &str) -> bool {
 #[tokio::test(flavor = "multi_thread")]
 async fn config_that_breaks_its_route_is_taken_back_and_no_other() {
     let stack = Stack::start(CONFIG).await;
-    assert!(all_good(&stack, "/shop").await && !all_good(&stack, "/other").await);
+    assert!(all_good(&stack, "/echo").await && !all_good(&stack, "/other").await);
 
     // The route `shop` is another one now, and well; `other` fails as it did.
-    let harmless = CONFIG.replace("path_prefix = \"/shop\"", "path_prefix = \"/shop\"\n    methods = [\"GET\"]");
+    let harmless = CONFIG.replace("path_prefix = \"/echo\"", "path_prefix = \"/echo\"\n    methods = [\"GET\"]");
     stack.reload(&harmless).await;
-    assert!(all_good(&stack, "/shop").await && !all_good(&stack, "/other").await);
+    assert!(all_good(&stack, "/echo").await && !all_good(&stack, "/other").await);
     assert_eq!(stack.metric("waypost_config_generation"), 2.0);
 
     stack.reload(&harmless.replace("service = \"shop\"", "service = \"nobody\"")).await;
-    assert!(!all_good(&stack, "/shop").await);
+    assert!(!all_good(&stack, "/echo").await);
     eventually!(stack.metric("waypost_config_generation") > 3.0);
-    assert!(all_good(&stack, "/shop").await);
+    assert!(all_good(&stack, "/echo").await);
     assert_eq!(stack.metric("waypost_config_generation"), 4.0);
     assert_eq!(stack.metric(r#"waypost_reloads_total{result="rolled_back"}"#), 1.0);
 }

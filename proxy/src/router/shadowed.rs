@@ -62,13 +62,8 @@ fn kin_of(route: &Route, kin: usize) -> Route {
         2 => Route { hosts: before.hosts.iter().take(1).cloned().collect(), ..before },
         3 => Route { path: None, path_prefix: None, path_regex: None, ..before },
         4 => Route { path: None, path_prefix: Some("/a".to_owned()), path_regex: None, ..before },
-<<<<<<< ours
-        5 => Route { methods: Vec::new(), headers: IndexMap::default(), ..before },
-        6 => Route { client_ips: Vec::new(), query: IndexMap::default(), cookies: IndexMap::default(), ..before },
-=======
         5 => Route { methods: Vec::new(), headers: IndexMap::new(), ..before },
         6 => Route { client_ips: Vec::new(), query: IndexMap::new(), cookies: IndexMap::new(), ..before },
->>>>>>> theirs
         _ => Route { hosts: Vec::new(), ..route.clone() },
     }
 }
