@@ -1,7 +1,8 @@
 //! Watches what a published config does to its routes, and takes it back if that is harm (`server.guard`).
 //!
 //! Owns the counts of the minutes before. Decides by a route's share of answers of 500 and above, beside the same route's
-//! before; never guards what was brought back, or it would go to and fro.
+//! before; never guards what was brought back, or it would go to and fro. A config that comes while another is watched is
+//! watched with it, and what is brought back is the last that was trusted.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -45,13 +46,13 @@ pub(super) async fn keep(process: Arc<Process>) {
 }
 
 async fn take_back(process: &Process, harm: &Harm) {
-    let Harm { route, before, after } = harm;
+    let Harm { route, before, after, trusted } = harm;
     let shown = |share: &f64| format!("{:.1} %", 100.0 * share);
     let (before, after) = (shown(before), shown(after));
-    tracing::error!(%route, before, after, "config does harm, the one before is brought back");
-    let order = Order { rollback: Some(Earlier::Last), ..Order::default() };
+    tracing::error!(%route, before, after, trusted, "config does harm, the last trusted one is brought back");
+    let order = Order { rollback: Some(Earlier::Number(*trusted)), ..Order::default() };
     if let Err(refusal) = process.ask(order).await {
-        tracing::error!(reason = %refusal, "the one before cannot be brought back");
+        tracing::error!(reason = %refusal, "the trusted config cannot be brought back");
     }
 }
 
@@ -72,6 +73,8 @@ struct Harm {
     route: String,
     before: f64,
     after: f64,
+    /// The generation to return to.
+    trusted: u64,
 }
 
 /// What was seen so far.
@@ -89,11 +92,13 @@ struct Watch {
 #[derive(Debug)]
 struct Probation {
     until: Instant,
+    /// The generation before it, and before all that came while that was watched.
+    trusted: u64,
     routes: Vec<Suspect>,
 }
 
 /// A route that the config has changed.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Suspect {
     name: String,
     /// Its share of failures before.
@@ -105,9 +110,9 @@ struct Suspect {
 impl Watch {
     fn look(&mut self, published: &Generation, now: Counts, (rules, at): (&Guard, Instant)) -> Option<Harm> {
         let known = self.generation.replace(published.number);
-        if known.is_some_and(|known| known != published.number) {
+        if let Some(known) = known.filter(|known| *known != published.number) {
             let guarded = published.origin == Origin::Reload;
-            self.probation = guarded.then(|| self.probation(published, at + rules.window.0));
+            self.probation = guarded.then(|| self.probation(published, known, at + rules.window.0));
         }
         let harm = self.probation.as_ref().and_then(|probation| probation.harm(&now, rules));
         let over = self.probation.as_ref().is_some_and(|probation| at >= probation.until);
@@ -118,7 +123,7 @@ impl Watch {
         harm
     }
 
-    fn probation(&self, published: &Generation, until: Instant) -> Probation {
+    fn probation(&self, published: &Generation, before: u64, until: Instant) -> Probation {
         let empty = Counts::new();
         let oldest = self.samples.front().map_or(&empty, |(_, counts)| counts);
         let of = |counts: &Counts, name: &str| counts.get(name).copied().unwrap_or_default();
@@ -126,7 +131,11 @@ impl Watch {
             let start = of(&self.last, name);
             Suspect { name: name.clone(), before: start.since(of(oldest, name)).failed_share(), start }
         };
-        Probation { until, routes: published.routes.iter().map(suspect).collect() }
+        let running = self.probation.as_ref();
+        let still = running.into_iter().flat_map(|probation| &probation.routes).cloned();
+        let added = published.routes.iter().filter(|name| !running.is_some_and(|probation| probation.watches(name)));
+        let routes = still.chain(added.map(suspect)).collect();
+        Probation { until, trusted: running.map_or(before, |probation| probation.trusted), routes }
     }
 
     fn remember(&mut self, at: Instant, now: Counts) {
@@ -142,12 +151,16 @@ impl Watch {
 }
 
 impl Probation {
+    fn watches(&self, route: &str) -> bool {
+        self.routes.iter().any(|suspect| suspect.name == route)
+    }
+
     fn harm(&self, now: &Counts, rules: &Guard) -> Option<Harm> {
         self.routes.iter().find_map(|suspect| {
             let answered = now.get(suspect.name.as_str())?.since(suspect.start);
             let (before, after) = (suspect.before, answered.failed_share());
             let harmful = answered.requests >= rules.min_requests && after - before > rules.max_error_ratio_increase.0;
-            harmful.then(|| Harm { route: suspect.name.clone(), before, after })
+            harmful.then(|| Harm { route: suspect.name.clone(), before, after, trusted: self.trusted })
         })
     }
 }
@@ -197,7 +210,7 @@ mod tests {
         assert_eq!(scene.look(&second, (61, 1000, 20)), None);
         assert_eq!(scene.look(&second, (62, 1099, 119)), None, "too few requests to say");
         let harm = scene.look(&second, (63, 1200, 36)).unwrap();
-        assert_eq!(harm, Harm { route: "shop".to_owned(), before: 0.02, after: 0.08 });
+        assert_eq!(harm, Harm { route: "shop".to_owned(), before: 0.02, after: 0.08, trusted: 1 });
         assert_eq!(scene.look(&second, (64, 1300, 136)), None, "it was said once");
     }
 
@@ -222,6 +235,18 @@ mod tests {
     }
 
     #[test]
+    fn config_that_comes_meanwhile_does_not_save_the_harmful_one_before_it() {
+        let (first, second) = (generation(1, Origin::Start), generation(2, Origin::Reload));
+        let third = Generation { routes: vec!["other".to_owned()], ..generation(3, Origin::Reload) };
+        let mut scene = Scene::new();
+        scene.look(&first, (0, 1000, 0));
+        assert_eq!(scene.look(&second, (1, 1000, 0)), None);
+        assert_eq!(scene.look(&third, (2, 1050, 50)), None, "too few requests to say");
+        let harm = scene.look(&third, (3, 1200, 150)).unwrap();
+        assert_eq!(harm, Harm { route: "shop".to_owned(), before: 0.0, after: 0.75, trusted: 1 });
+    }
+
+    #[test]
     fn what_was_brought_back_is_not_guarded() {
         let (first, back) = (generation(1, Origin::Start), generation(3, Origin::Rollback(1)));
         let mut scene = Scene::new();
@@ -238,6 +263,6 @@ mod tests {
         scene.look(&first, (60, 1000, 0));
         scene.look(&second, (61, 0, 0));
         let harm = scene.look(&second, (62, 200, 150)).unwrap();
-        assert_eq!(harm, Harm { route: "shop".to_owned(), before: 0.0, after: 0.75 });
+        assert_eq!(harm, Harm { route: "shop".to_owned(), before: 0.0, after: 0.75, trusted: 1 });
     }
 }
