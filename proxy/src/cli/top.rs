@@ -217,7 +217,8 @@ fn write_service(page: &mut String, between: &Between<'_>, service: &Value) -> s
         let called = endpoint["name"].as_str().unwrap_or_default();
         let own = |series: &Series| series.label("service") == name && series.label("endpoint") == called;
         let attempts = between.per_second(ATTEMPTS, own);
-        let (share, in_flight) = (percent(attempts, all), &endpoint["in_flight"]);
+        // A `Value` takes no note of a width.
+        let (share, in_flight) = (percent(attempts, all), endpoint["in_flight"].as_u64().unwrap_or_default());
         let why = endpoint["why"].as_str().unwrap_or_default();
         writeln!(page, "  {called:22} {attempts:>9.0} {share:>7} {in_flight:>9}  {:9} {why}", state(endpoint))?;
     }
@@ -287,6 +288,8 @@ mod tests {
             "web-2 25 25 % 1 down refused",
         ];
         assert_eq!(lines, expected, "{page}");
+        let [heading, first] = [5, 7].map(|line| page.lines().nth(line).unwrap());
+        assert_eq!(heading.find("  STATE"), first.find("  up"), "{page}");
     }
 
     #[test]
