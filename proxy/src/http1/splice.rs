@@ -1,9 +1,11 @@
 //! Large bodies from socket to socket, moved by the kernel without passing through our memory (splice(2)).
 //!
-//! Owns the pipes that such bytes go through; one that is empty again is kept for the next body on the same thread.
+//! Owns the pipes that such bytes go through. A pipe is two descriptors, so a body has one only while there are bytes in
+//! it: whoever sends slowly has none, and one that is empty again is kept for the next bytes on the same thread.
 
 use std::cell::RefCell;
 use std::io;
+use std::mem;
 use std::os::fd::OwnedFd;
 use std::task::{Context, Poll, ready};
 
@@ -17,6 +19,9 @@ pub const LARGE: u64 = 32 * 1024;
 
 /// What a pipe holds. The kernel may refuse so much to a user who has many; then it stays as small as it is made.
 const CAPACITY: usize = 256 * 1024;
+
+/// What goes through memory at once while there are no descriptors for a pipe.
+const BUFFER: usize = 16 * 1024;
 
 /// Empty pipes kept by a thread.
 const SPARE: usize = 16;
@@ -54,9 +59,7 @@ impl Splicing {
     /// recipient takes bytes as they are.
     pub fn pipe(&mut self, wanted: bool, open: impl FnOnce() -> bool) -> Option<&mut Pipe> {
         if let (Splicing::May, true) = (&self, wanted) {
-            // Without descriptors for a pipe the bytes go through memory.
-            let pipe = if open() { Pipe::new().ok() } else { None };
-            *self = pipe.map_or(Splicing::Never, Splicing::Through);
+            *self = if open() { Splicing::Through(Pipe::default()) } else { Splicing::Never };
         }
         if let Splicing::Through(pipe) = self { Some(pipe) } else { None }
     }
@@ -73,11 +76,21 @@ impl Splicing {
 }
 
 /// Bytes between two sockets.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Pipe {
-    /// `None` once they have been put aside for the next one.
-    ends: Option<Ends>,
+    place: Place,
     held: usize,
+}
+
+/// Where they are.
+#[derive(Debug, Default)]
+enum Place {
+    /// There are none.
+    #[default]
+    Nowhere,
+    Kernel(Ends),
+    /// There were no descriptors for a pipe. What has left is cut off at the front.
+    Memory(Vec<u8>),
 }
 
 #[derive(Debug)]
@@ -87,13 +100,6 @@ struct Ends {
 }
 
 impl Pipe {
-    /// An empty one.
-    pub fn new() -> io::Result<Pipe> {
-        let spare = PIPES.with_borrow_mut(Vec::pop);
-        let ends = spare.map_or_else(Ends::new, Ok)?;
-        Ok(Pipe { ends: Some(ends), held: 0 })
-    }
-
     /// How many bytes it holds.
     pub fn held(&self) -> usize {
         self.held
@@ -102,13 +108,27 @@ impl Pipe {
     /// Moves up to `most` bytes from a socket into it; 0 at the socket's end. It must be empty: of a pipe with something
     /// in it, the kernel would not say which of the two is not ready.
     pub fn poll_fill(&mut self, from: &TcpStream, most: u64, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let Some(ends) = &self.ends else { return Poll::Ready(Err(io::ErrorKind::NotConnected.into())) };
-        let most = usize::try_from(most).map_or(CAPACITY, |most| most.min(CAPACITY));
+        self.poll_fill_at(Place::free, from, most, cx)
+    }
+
+    fn poll_fill_at(
+        &mut self,
+        place: fn() -> Place,
+        from: &TcpStream,
+        most: u64,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        let most = usize::try_from(most).unwrap_or(CAPACITY);
         loop {
             ready!(from.poll_read_ready(cx))?;
-            let moved = from.try_io(Interest::READABLE, || Ok(splice(from, None, &ends.into, None, most, FLAGS)?));
-            if let Some(moved) = done(moved)? {
-                self.held += moved;
+            let mut place = place();
+            let moved = done(place.fill(from, most));
+            if let Ok(Some(moved @ 1..)) = moved {
+                (self.place, self.held) = (place, moved);
+            } else {
+                place.vacate();
+            }
+            if let Some(moved) = moved? {
                 return Poll::Ready(Ok(moved));
             }
         }
@@ -116,15 +136,67 @@ impl Pipe {
 
     /// Moves what it holds, or some of it, into a socket.
     pub fn poll_pour(&mut self, to: &TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let Some(ends) = &self.ends else { return Poll::Ready(Err(io::ErrorKind::NotConnected.into())) };
         loop {
             ready!(to.poll_write_ready(cx))?;
-            let moved = to.try_io(Interest::WRITABLE, || Ok(splice(&ends.out, None, to, None, self.held, FLAGS)?));
-            if let Some(moved) = done(moved)? {
+            if let Some(moved) = done(self.place.pour(to, self.held))? {
                 self.held -= moved;
+                if self.held == 0 {
+                    mem::take(&mut self.place).vacate();
+                }
                 return Poll::Ready(Ok(moved));
             }
         }
+    }
+}
+
+impl Place {
+    /// An empty one.
+    fn free() -> Place {
+        let spare = PIPES.with_borrow_mut(Vec::pop);
+        spare.map_or_else(Ends::new, Ok).map_or_else(|_| Place::memory(), Place::Kernel)
+    }
+
+    fn memory() -> Place {
+        Place::Memory(Vec::new())
+    }
+
+    fn fill(&mut self, from: &TcpStream, most: usize) -> io::Result<usize> {
+        match self {
+            Place::Nowhere => Ok(0),
+            Place::Kernel(ends) => {
+                from.try_io(Interest::READABLE, || Ok(splice(from, None, &ends.into, None, most.min(CAPACITY), FLAGS)?))
+            }
+            Place::Memory(bytes) => {
+                bytes.resize(most.min(BUFFER), 0);
+                let read = from.try_read(bytes)?;
+                bytes.truncate(read);
+                Ok(read)
+            }
+        }
+    }
+
+    fn pour(&mut self, to: &TcpStream, held: usize) -> io::Result<usize> {
+        match self {
+            Place::Nowhere => Ok(0),
+            Place::Kernel(ends) => {
+                to.try_io(Interest::WRITABLE, || Ok(splice(&ends.out, None, to, None, held, FLAGS)?))
+            }
+            Place::Memory(bytes) => {
+                let written = to.try_write(bytes)?;
+                bytes.drain(..written);
+                Ok(written)
+            }
+        }
+    }
+
+    /// It is empty, and of no more use here.
+    fn vacate(self) {
+        let Place::Kernel(ends) = self else { return };
+        PIPES.with_borrow_mut(|pipes| {
+            if pipes.len() < SPARE {
+                pipes.push(ends);
+            }
+        });
     }
 }
 
@@ -148,20 +220,6 @@ impl Ends {
     }
 }
 
-impl Drop for Pipe {
-    fn drop(&mut self) {
-        if let Some(ends) = self.ends.take_if(|_| self.held == 0) {
-            // At the end of the thread there is no next one.
-            let _ = PIPES.try_with(|pipes| {
-                let mut pipes = pipes.borrow_mut();
-                if pipes.len() < SPARE {
-                    pipes.push(ends);
-                }
-            });
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -175,8 +233,8 @@ mod tests {
         (one.unwrap(), other.unwrap().0)
     }
 
-    #[tokio::test]
-    async fn bytes_go_from_socket_to_socket() {
+    /// Sends a megabyte through a pipe whose bytes are held at `place`, and looks at the pipe's place after each pour.
+    async fn send_through(place: fn() -> Place, look: impl Fn(&Pipe)) {
         let ((mut sender, from), (to, mut receiver)) = (pair().await, pair().await);
         let sent: Vec<u8> =
             (0..1_000_000_u32).map(|number| number.to_le_bytes()[0] ^ number.to_le_bytes()[1]).collect();
@@ -186,10 +244,11 @@ mod tests {
             let mut whole = Vec::new();
             receiver.read_to_end(&mut whole).await.map(|_| whole)
         });
-        let mut pipe = Pipe::new().unwrap();
-        while poll_fn(|cx| pipe.poll_fill(&from, 300_000, cx)).await.unwrap() > 0 {
+        let mut pipe = Pipe::default();
+        while poll_fn(|cx| pipe.poll_fill_at(place, &from, 300_000, cx)).await.unwrap() > 0 {
             while pipe.held() > 0 {
                 poll_fn(|cx| pipe.poll_pour(&to, cx)).await.unwrap();
+                look(&pipe);
             }
         }
         drop(to);
@@ -198,14 +257,32 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn bytes_go_from_socket_to_socket() {
+        send_through(Place::free, |pipe| assert_eq!(pipe.held() > 0, matches!(pipe.place, Place::Kernel(_)))).await;
+        assert_eq!(PIPES.with_borrow(Vec::len), 1);
+    }
+
+    #[tokio::test]
+    async fn without_descriptors_they_go_through_memory() {
+        send_through(Place::memory, |pipe| assert_eq!(pipe.held() > 0, matches!(pipe.place, Place::Memory(_)))).await;
+        assert_eq!(PIPES.with_borrow(Vec::len), 0);
+    }
+
+    #[tokio::test]
+    async fn who_sends_nothing_has_no_descriptors() {
+        let (_sender, from) = pair().await;
+        let mut pipe = Pipe::default();
+        assert!(poll_fn(|cx| Poll::Ready(pipe.poll_fill(&from, 9, cx))).await.is_pending());
+        assert!(matches!(pipe.place, Place::Nowhere));
+    }
+
+    #[tokio::test]
     async fn only_an_empty_pipe_is_kept() {
         let (mut sender, from) = pair().await;
         sender.write_all(b"something").await.unwrap();
-        let mut full = Pipe::new().unwrap();
+        let mut full = Pipe::default();
         poll_fn(|cx| full.poll_fill(&from, 9, cx)).await.unwrap();
         drop(full);
         assert_eq!(PIPES.with_borrow(Vec::len), 0);
-        drop(Pipe::new().unwrap());
-        assert_eq!(PIPES.with_borrow(Vec::len), 1);
     }
 }
