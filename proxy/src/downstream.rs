@@ -54,6 +54,8 @@ pub struct Activity {
     blocked_since: AtomicU64,
     /// Requests that the client took back before their response began, less those that were answered since.
     abandoned: AtomicU32,
+    /// The client has waited for a response.
+    known: AtomicBool,
     /// Whatever has not been taken is not to be waited for.
     given_up: AtomicBool,
 }
@@ -81,6 +83,7 @@ impl Activity {
             idle_since: AtomicU64::new(0),
             blocked_since: AtomicU64::new(0),
             abandoned: AtomicU32::new(0),
+            known: AtomicBool::new(false),
             given_up: AtomicBool::new(false),
         }
     }
@@ -150,6 +153,16 @@ impl Activity {
         if abandoned > 0 {
             self.abandoned.store(abandoned - 1, Ordering::Relaxed);
         }
+    }
+
+    /// A response is there for which the client has waited.
+    pub fn waited(&self) {
+        self.known.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the client has waited for no response yet.
+    pub fn is_new(&self) -> bool {
+        !self.known.load(Ordering::Relaxed)
     }
 
     /// Whether the client has taken back so many requests more than it let us answer.

@@ -177,6 +177,7 @@ impl Exchange {
     pub fn answered(&mut self, status: StatusCode, cause: Option<Cause>) {
         self.status = Some(status);
         self.cause = cause;
+        self.downstream.activity.waited();
         // An endpoint's head goes on as soon as it is there.
         let now = self.answered_at.filter(|_| cause.is_none()).unwrap_or_else(Instant::now);
         self.head_after = Some(now.saturating_duration_since(self.context.started));

@@ -15,6 +15,7 @@ use super::conversation::{Conversation, Handler};
 use super::gate::Gate;
 use super::proxy_protocol::{self, Parsed};
 use super::socket::{Socket, Stream, Wire};
+use super::turns::step_by_step;
 use crate::downstream::{Activity, Downstream};
 use crate::forwarding::address_value;
 use crate::snapshot::ListenerView;
@@ -67,7 +68,8 @@ impl Newcomer {
         };
         let begun = Instant::now();
         let acceptor = TlsAcceptor::from(Arc::clone(&tls.config));
-        let stream = acceptor.accept(wire).await.map_err(|error| refused_handshake(&error, &self.view))?;
+        let shaking = step_by_step(acceptor.accept(wire), || true);
+        let stream = shaking.await.map_err(|error| refused_handshake(&error, &self.view))?;
         self.gate.metrics.tls_handshake.observe(begun.elapsed().as_secs_f64());
         let info = TlsInfo::of(&stream);
         Ok((Stream::Tls(Box::new(stream)), self.downstream(peer, Some(info))))

@@ -24,6 +24,7 @@ use super::Shared;
 use super::gate::Gate;
 use super::socket::Socket;
 use super::streams::{Parts, Streams};
+use super::turns::step_by_step;
 use crate::body::{Incoming, ResponseBody};
 use crate::downstream::{Downstream, Turn};
 use crate::http1::server::{self, End};
@@ -205,7 +206,8 @@ impl Conversation {
             tokio::select! {
                 biased;
                 // HTTP/2 says its own reason, in a GOAWAY.
-                ended = speaking => return match ended {
+                // Whoever has asked for nothing yet, or taken it back, does not go before those who have.
+                ended = step_by_step(speaking, || downstream.activity.is_new()) => return match ended {
                     Some(ended) => note_end(&gate, ended),
                     None => gate.metrics.refused(FLOOD),
                 },

@@ -11,6 +11,7 @@ mod chatter;
 mod door;
 mod gate;
 mod socket;
+mod turns;
 mod worker;
 
 use std::collections::HashMap;
