@@ -16,7 +16,7 @@ use http::{Request, Response};
 use hyper::server::conn::http2;
 use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, sleep};
 use waypost_config::listener::{Limits, Timeouts};
 
@@ -336,7 +336,7 @@ async fn linger(mut socket: Socket, most: u64) {
     // The client is slow at best and gone at worst; nobody waits for it.
     let _ = tokio::time::timeout(GOODBYE, async {
         socket.shutdown().await?;
-        tokio::io::copy(&mut socket.take(most), &mut tokio::io::sink()).await
+        socket.discard(most).await
     })
     .await;
 }

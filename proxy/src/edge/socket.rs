@@ -9,8 +9,9 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
+use rustix::net::{RecvFlags, recv};
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
@@ -135,6 +136,29 @@ impl Socket {
         matches!(self.stream, Stream::Tls(_))
     }
 
+    /// Throws away what the client sends, up to `most` bytes of it, until it ends.
+    pub(super) async fn discard(mut self, most: u64) -> io::Result<()> {
+        let mut left = most;
+        while left > 0 {
+            let Some(tcp) = self.plain() else {
+                return tokio::io::copy(&mut (&mut self).take(left), &mut tokio::io::sink()).await.map(drop);
+            };
+            tcp.readable().await?;
+            match tcp.try_io(Interest::READABLE, || throw_away(tcp, left)) {
+                Ok(0) => break,
+                Ok(thrown) => {
+                    self.received(thrown);
+                    left -= thrown as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+            // Nobody who is served waits for this.
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    }
+
     fn sent(&self, result: &Poll<io::Result<usize>>) {
         match result {
             Poll::Ready(Ok(length)) => {
@@ -161,6 +185,16 @@ impl Socket {
         self.metrics.refused("http2_flood");
         Err(io::Error::new(io::ErrorKind::ConnectionAborted, "a flood of frames that ask for nothing"))
     }
+}
+
+/// What is thrown away at once.
+const LUMP: u64 = 64 * 1024;
+
+/// By the kernel, which copies nothing: `MSG_TRUNC` of tcp(7). The buffer only says how much.
+fn throw_away(tcp: &TcpStream, most: u64) -> io::Result<usize> {
+    // At most 64 KiB, which fit.
+    let mut untouched = vec![0; most.min(LUMP) as usize];
+    Ok(recv(tcp, &mut untouched[..], RecvFlags::TRUNC)?.1)
 }
 
 impl Drop for Socket {
