@@ -142,6 +142,7 @@ fn every_metric_is_named_in_one_place() {
     // `top` reads them from outside, as anybody else does.
     let rooms = ["proxy/src/telemetry/metrics.rs", "proxy/src/demo", "proxy/src/cli/top.rs"];
     check_only_in("proxy/src/", "\"waypost_", &rooms);
+    check_only_in("proxy/src/", "\"traefik_", &["proxy/src/telemetry/traefik/"]);
 }
 
 #[test]

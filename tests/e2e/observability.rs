@@ -17,6 +17,7 @@ use shipped::{Dashboard, Query};
 mod expression;
 mod prometheus;
 mod shipped;
+mod traefik;
 
 const TOKEN: &str = "open sesame, please";
 
