@@ -5,12 +5,11 @@ use std::process::{Command, Stdio};
 
 use http_body_util::Full;
 use serde::Deserialize;
-use waypost_tests::connection::Connection;
-use waypost_tests::tls::{Authority, Client, Pair};
+use waypost_tests::tls::{Authority, Pair};
 use waypost_tests::{Stack, client, eventually, installed, websocket};
 
 use super::prometheus::Prometheus;
-use super::{CONFIG, TOKEN};
+use super::{CONFIG, TOKEN, over_tls};
 
 /// What the dashboard asks for.
 #[derive(Debug, Deserialize)]
@@ -114,13 +113,6 @@ async fn promtool_is_content_with_traefik_s_names_too() {
     let output = Command::new(promtool).args(["check", "metrics"]).stdin(page).output().unwrap();
     let said = [output.stdout, output.stderr].concat();
     assert!(output.status.success() && said.is_empty(), "{}", String::from_utf8_lossy(&said));
-}
-
-/// A request over TLS 1.3.
-async fn over_tls(stack: &Stack, authority: &Authority) {
-    let stream = Client::new(authority).connect(stack.address("secure"), "test.example").await.unwrap();
-    let mut connection = Connection::http1_over(stream).await;
-    assert_eq!(connection.send(client::get("/")).await.unwrap().status, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
