@@ -191,6 +191,8 @@ Examples:
   waypost explain https://shop.example/cart
   waypost explain POST /api/orders -H 'host: shop.example' -H 'x-tenant: blue' --client 10.0.0.7
   waypost explain https://shop.example/cart -H 'cookie: lb=…' --admin http://127.0.0.1:9900
+  waypost explain /cart --client 10.0.0.7 -H 'x-forwarded-for: 203.0.113.9'       whose address counts?
+  waypost explain https://b.example/ --sni a.example                              why 421?
   waypost explain /cart --json | jq .reply
 
 See docs/guides/explain.md";
