@@ -139,9 +139,11 @@ fn only_the_snapshot_compiles_routers_and_chains() {
 
 #[test]
 fn every_metric_is_named_in_one_place() {
-    // `top` reads them from outside, as anybody else does.
-    let rooms = ["proxy/src/telemetry/metrics.rs", "proxy/src/demo", "proxy/src/cli/top.rs"];
+    // `top` reads them from outside, as anybody else does, and what is around asks Prometheus for them.
+    let rooms =
+        ["proxy/src/telemetry/metrics.rs", "proxy/src/demo", "proxy/src/cli/top.rs", "proxy/src/around/subject.rs"];
     check_only_in("proxy/src/", "\"waypost_", &rooms);
+    check_only_in("proxy/src/", "\"traefik_", &["proxy/src/telemetry/traefik/"]);
 }
 
 #[test]

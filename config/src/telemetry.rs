@@ -126,4 +126,7 @@ pub enum AccessLogFormat {
 /// Prometheus metrics.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-pub struct Metrics {}
+pub struct Metrics {
+    /// Whether `/metrics` has Traefik's names and labels beside Waypost's own, for dashboards and alerts made for Traefik v3.
+    pub traefik_names: bool,
+}

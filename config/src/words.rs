@@ -41,7 +41,6 @@ const UNSUPPORTED: &[&str] = &[
     "split",
     "tests",
     "tracing",
-    "traefik_names",
 ];
 
 /// Words of other proxies, and ours for them. A word may stand for several of ours; the first that is known counts.

@@ -75,6 +75,12 @@ fn client_behind(headers: &HeaderMap, peer: IpAddr, believed: &[Cidr]) -> IpAddr
     client
 }
 
+/// What the peer has added to `X-Forwarded-For`, if it is an address.
+pub fn last_hop(headers: &HeaderMap) -> Option<IpAddr> {
+    let field = headers.get_all("x-forwarded-for").into_iter().next_back()?;
+    hop_address(field.as_bytes().rsplit(|byte| *byte == b',').next()?)
+}
+
 /// An address with or without port, IPv6 with or without brackets: all are seen in the wild.
 fn hop_address(hop: &[u8]) -> Option<IpAddr> {
     let hop = str::from_utf8(hop.trim_ascii()).ok()?;

@@ -18,6 +18,7 @@ use crate::reply::Cause;
 use crate::snapshot::RouteView;
 use crate::telemetry::access_log::{AccessLog, Attempt, Record};
 use crate::telemetry::metrics::{Finished, RouteMetrics};
+use crate::telemetry::traefik::{Manner, Protocol};
 use crate::upstream::Endpoint;
 use crate::upstream::retry::Verdict;
 use crate::upstream::service::{Admission, Picked};
@@ -53,6 +54,8 @@ pub struct Exchange {
     head_after: Option<Duration>,
     upgraded: bool,
     tunnel_bytes_in: u64,
+    /// If it is told apart by this.
+    protocol: Option<Protocol>,
 }
 
 /// Where an exchange is written down. Of its generation no more is kept: an upgraded connection may outlive many, and
@@ -65,6 +68,8 @@ pub struct Books {
     pub access_log: Option<AccessLog>,
     /// Whether the client gets one.
     pub receipt: bool,
+    /// What the request is spoken in, if that is written down.
+    pub protocol: Option<Protocol>,
 }
 
 #[derive(Debug, Clone)]
@@ -124,6 +129,7 @@ impl Exchange {
             head_after: None,
             upgraded: false,
             tunnel_bytes_in: 0,
+            protocol: books.protocol,
         })
     }
 
@@ -237,9 +243,17 @@ impl Exchange {
         } else {
             metrics.finish(&request);
         }
+        if let Some(protocol) = self.protocol {
+            metrics.tell_apart(&request, &self.manner(protocol, elapsed));
+        }
         if let Some(cause) = self.cause {
             metrics.replied(cause.token());
         }
+    }
+
+    fn manner(&self, protocol: Protocol, elapsed: Duration) -> Manner {
+        let tls = self.downstream.tls.as_ref().map(|tls| (tls.version, tls.cipher));
+        Manner { protocol, tls, latency: (!self.upgraded).then_some(elapsed) }
     }
 
     fn log(&self, elapsed: Duration) {

@@ -37,6 +37,7 @@ pub mod handover;
 pub mod tls;
 pub mod cookies;
 pub mod telemetry;
+pub mod around;
 pub mod explain;
 pub mod admin;
 pub mod demo;

@@ -19,6 +19,7 @@ use crate::middleware::Flow;
 use crate::reply::{self, Cause, GrpcClient};
 use crate::snapshot::{ListenerView, RouteView};
 use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::traefik::Protocol;
 use crate::tunnel::{Limits, Side, Upgrade};
 use crate::upstream;
 use crate::upstream::retry;
@@ -69,7 +70,8 @@ pub async fn handle(
     let host = framing::host(head);
     let context = RequestContext::identify(downstream, head, host, &listener.config.trusted_proxies);
     let receipt = receipt::wanted(&mut head.headers, &context);
-    let books = Books { unrouted: Arc::clone(&listener.unrouted), access_log: view.access_log, receipt };
+    let protocol = if listener.traefik_names { Some(spoken(asked.upgrade.as_ref(), head)) } else { None };
+    let books = Books { unrouted: Arc::clone(&listener.unrouted), access_log: view.access_log, receipt, protocol };
     let mut exchange = Exchange::begin(books, downstream, head, context);
     let passed = match checked {
         Ok(()) => pass(&listener, &mut exchange, &mut asked).await,
@@ -88,6 +90,11 @@ pub async fn handle(
             invented(exchange, response, cause)
         }
     }
+}
+
+/// As Traefik tells requests apart.
+fn spoken(upgrade: Option<&Upgrade>, head: &request::Parts) -> Protocol {
+    if upgrade.is_some_and(Upgrade::is_websocket) { Protocol::WebSocket } else { Protocol::of(&head.headers) }
 }
 
 /// From the head to the endpoint's answer, or to the reason why there is none.

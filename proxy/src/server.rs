@@ -367,9 +367,11 @@ impl Process {
     /// Brings to the published snapshot what lives beside it.
     fn follow(&self) {
         self.monitors.follow(&self.shared.snapshot);
-        self.certificates.show(&self.shared.snapshot.load(), &self.shared.metrics);
+        let snapshot = self.shared.snapshot.load();
+        self.certificates.show(&snapshot, &self.shared.metrics);
+        self.shared.metrics.follow(&snapshot.config.telemetry.metrics);
         if let Some(logging) = &self.logging {
-            logging.apply(&self.shared.snapshot.load().config.telemetry.log);
+            logging.apply(&snapshot.config.telemetry.log);
         }
     }
 

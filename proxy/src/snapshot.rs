@@ -49,6 +49,8 @@ pub struct ListenerView {
     pub tls: Option<ListenerTls>,
     /// Books for requests without a route.
     pub unrouted: Arc<RouteMetrics>,
+    /// Whether requests are told apart as Traefik does, too.
+    pub traefik_names: bool,
     /// Where `redirect_https` sends: the port of the first TLS listener.
     pub https_port: Option<u16>,
     router: Router,
@@ -86,6 +88,7 @@ impl Snapshot {
             service.live.budget.reconfigure(&service.config.retry.budget);
             for endpoint in &service.endpoints {
                 endpoint.live.health.reconfigure(service.config.health_check.as_ref(), now);
+                endpoint.live.metrics.at(endpoint.config.url.to_string());
                 endpoint.show();
             }
             service.rebuild();

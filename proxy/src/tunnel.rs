@@ -87,6 +87,11 @@ impl Upgrade {
         passes.then_some(Upgrade { client, form: Form::Http1, websocket })
     }
 
+    /// Whether it is for a WebSocket.
+    pub fn is_websocket(&self) -> bool {
+        self.websocket
+    }
+
     /// Puts the wish into the head for the endpoint, in HTTP/1.1's form. `protocol` is what the client named, saved
     /// from the head before hop-by-hop fields were removed.
     pub fn offer(&self, head: &mut request::Parts, protocol: HeaderValue) {

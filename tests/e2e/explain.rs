@@ -3,6 +3,8 @@
 use http::Method;
 use serde_json::{Value, json};
 use waypost_tests::client::{self, Reply, Request, request, with};
+use waypost_tests::connection::{Connection, empty};
+use waypost_tests::tls::{Authority, Client};
 use waypost_tests::{Stack, eventually};
 
 const CONFIG: &str = r#"
@@ -81,7 +83,12 @@ async fn admin(stack: &Stack, method: Method, path: &str) -> Reply {
 
 /// What is said of it.
 async fn explain(stack: &Stack, asked: Asked<'_>) -> Value {
-    let mut query = form_urlencoded::Serializer::new("/api/explain?client=127.0.0.1".to_owned());
+    explain_from(stack, "client=127.0.0.1", asked).await
+}
+
+/// The same of another connection.
+async fn explain_from(stack: &Stack, connection: &str, asked: Asked<'_>) -> Value {
+    let mut query = form_urlencoded::Serializer::new(format!("/api/explain?{connection}"));
     query.append_pair("method", asked.method).append_pair("url", asked.url);
     query.extend_pairs(asked.fields.iter().map(|(name, value)| ("header", format!("{name}: {value}"))));
     let reply = admin(stack, Method::GET, &query.finish()).await;
@@ -211,6 +218,89 @@ async fn what_each_middleware_does() {
     assert_eq!(told["middlewares"][1]["request"], json!([]));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn why_is_the_client_the_load_balancer() {
+    let stack = Stack::start(CONFIG).await;
+    let claim: Fields<'_> = &[("x-forwarded-for", "192.0.2.9, 127.0.0.2")];
+    let asked = get("http://shop.example/echo", claim);
+    let told = explain_from(&stack, "client=10.0.0.7", asked).await;
+    let expected = "the other end of the connection: its x-forwarded-for is not believed, for the trusted_proxies of \
+                    `web` are 127.0.0.0/8";
+    assert_eq!((&told["client"], &told["client_why"]), (&json!("10.0.0.7"), &json!(expected)));
+
+    // With a balancer that is believed, which can be sent from here, too.
+    let told = explain(&stack, asked).await;
+    let expected = "from x-forwarded-for of 127.0.0.1: the last there that is none of trusted_proxies";
+    assert_eq!((&told["client"], &told["client_why"]), (&json!("192.0.2.9"), &json!(expected)));
+    assert_eq!(send(&stack, asked).await.echoed("x-real-ip"), ["192.0.2.9"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn why_is_the_load_balancer_not_believed_although_it_is_trusted() {
+    let stack = Stack::start(CONFIG).await;
+    let end = "the other end of the connection: one of trusted_proxies, but";
+    let cases: [(Fields<'_>, String); 4] = [
+        (&[], format!("{end} it names nobody")),
+        (&[("x-real-ip", "192.0.2.9")], format!("{end} who asks is read in x-forwarded-for and not in x-real-ip")),
+        (&[("x-forwarded-for", "192.0.2.9, unknown")], format!("{end} the end of its x-forwarded-for is no address")),
+        (
+            &[("x-forwarded-for", "127.0.0.8, 127.0.0.2")],
+            "from x-forwarded-for of 127.0.0.1: all that can be read there are trusted_proxies, and it is the first"
+                .to_owned(),
+        ),
+    ];
+    for (fields, why) in cases {
+        let asked = get("http://shop.example/echo", fields);
+        let (told, reply) = (explain(&stack, asked).await, send(&stack, asked).await);
+        assert_eq!((&told["client_why"], &told["client"]), (&json!(why), &json!(reply.echoed("x-real-ip")[0])));
+    }
+}
+
+/// Two sites at one address, each with a certificate of its own.
+const TWO_SITES: &str = r#"
+    version = 1
+    [server]
+    workers = 1
+    [admin]
+    address = "127.0.0.1:0"
+    [listeners.secure]
+    address = "127.0.0.1:0"
+    tls = { certificates = [{ cert = "{dir}/one.pem", key = "{dir}/one.key" }, { cert = "{dir}/two.pem", key = "{dir}/two.key" }] }
+    [routes.all]
+    service = "shop"
+    [services.shop]
+    endpoints = [{ name = "web-1", url = "http://{web-1}" }]
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn why_421_and_which_certificate() {
+    let authority = Authority::new("authority");
+    let (one, two) =
+        (authority.pair("one", &["one.example", "www.one.example"]), authority.pair("two", &["two.example"]));
+    let files = [("one.pem", one.cert.as_str()), ("one.key", &one.key), ("two.pem", &two.cert), ("two.key", &two.key)];
+    let stack = Stack::with_files(TWO_SITES, &files).await;
+    let stream = Client::new(&authority).http2().connect(stack.address("secure"), "one.example").await.unwrap();
+    let mut connection = Connection::http2_over(stream).await;
+    for (url, status) in [("https://www.one.example/", 200), ("https://two.example/", 421)] {
+        let reply = connection.send(http::Request::get(url).body(empty()).unwrap()).await.unwrap();
+        let told = explain_from(&stack, "sni=one.example", get(url, &[])).await;
+        assert_eq!(reply.status.as_u16(), status, "{url}");
+        assert_eq!(told["reply"]["status"], if status == 200 { Value::Null } else { json!(status) }, "{told:#}");
+    }
+    let told = explain_from(&stack, "sni=one.example", get("https://two.example/", &[])).await;
+    let detail = "the connection was opened for one.example, and the certificate that was shown then is not for two.example; \
+                  over a connection of its own it would be answered";
+    assert_eq!((&told["reply"]["reason"], &told["reply"]["detail"]), (&json!("misdirected"), &json!(detail)));
+    let certificate = |told: &Value| told["certificate"].as_str().unwrap().rsplit('/').next().unwrap().to_owned();
+    assert_eq!(certificate(&told), "one.pem, for one.example, www.one.example");
+
+    let own = explain(&stack, get("https://two.example/", &[])).await;
+    assert_eq!((&own["reply"], certificate(&own).as_str()), (&Value::Null, "two.pem, for two.example"));
+    let other = explain(&stack, get("https://three.example/", &[])).await;
+    let first = "one.pem, for one.example, www.one.example: the first one, because none is for three.example";
+    assert_eq!(certificate(&other), first);
+}
+
 /// The id and the port are those of a connection, which a question has none of.
 const OF_A_CONNECTION: [&str; 2] = ["x-request-id", "x-forwarded-port"];
 
@@ -264,7 +354,7 @@ async fn question_that_cannot_be_answered_says_why() {
         ("url=/&method=G%20T", "`G T` is not a method"),
         ("url=/&header=host", "`host` is not a header field"),
         ("url=/&client=me", "`me` is not an address"),
-        ("uri=/", "`uri` is not one of method, url, header, client and listener"),
+        ("uri=/", "`uri` is not one of method, url, header, client, listener and sni"),
     ];
     for (query, detail) in cases {
         let reply = admin(&stack, Method::GET, &format!("/api/explain?{query}")).await;

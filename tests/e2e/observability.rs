@@ -6,17 +6,21 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use regex::Regex;
+use serde_json::Value;
 use waypost::telemetry::metrics::definitions;
+use waypost_tests::connection::Connection;
 use waypost_tests::tls::{Authority, Client};
-use waypost_tests::{Stack, eventually, installed};
+use waypost_tests::{Stack, client, eventually, installed};
 
 use expression::Expression;
 use prometheus::Prometheus;
 use shipped::{Dashboard, Query};
 
 mod expression;
+mod fitted;
 mod prometheus;
 mod shipped;
+mod traefik;
 
 const TOKEN: &str = "open sesame, please";
 
@@ -120,9 +124,10 @@ fn alertmanager_speaks_of_alerts_that_exist() {
     }
 }
 
-#[test]
-fn dashboard_asks_for_metrics_and_labels_that_exist() {
-    let (known, dashboard) = (shipped::known(), Dashboard::read());
+/// It asks for metrics and labels that exist.
+#[track_caller]
+fn knows(dashboard: &Dashboard) {
+    let known = shipped::known();
     for Query { title, expr, legend } in dashboard.queries() {
         let expression = Expression::read(&expr);
         assert!(expression.metrics().next().is_some(), "{title}: {expr}");
@@ -130,6 +135,12 @@ fn dashboard_asks_for_metrics_and_labels_that_exist() {
         let has = known.left_by(&expression);
         assert!(named_labels(&legend).is_subset(&has), "{title}: {legend} names labels beside {has:?}");
     }
+}
+
+#[test]
+fn dashboard_asks_for_metrics_and_labels_that_exist() {
+    let (known, dashboard) = (shipped::known(), Dashboard::read());
+    knows(&dashboard);
     let variables = dashboard.variables();
     assert_eq!(variables.keys().collect::<Vec<_>>(), ["instance", "listener", "route", "service"]);
     for (metric, label) in variables.values() {
@@ -150,29 +161,49 @@ fn dashboard_shows_every_metric() {
 }
 
 /// What Grafana needs and does not say: numbers of their own, places of their own, a data source that is chosen.
-#[test]
-fn dashboard_is_in_order() {
-    let dashboard = Dashboard::read();
+#[track_caller]
+fn in_order(dashboard: &Dashboard) {
     assert!(dashboard.0["schemaVersion"].as_u64() >= Some(38), "Grafana 10 and later");
-    let (mut numbers, mut cells) = (BTreeSet::new(), BTreeSet::new());
-    for panel in dashboard.panels() {
+    let mut numbers = BTreeSet::new();
+    for panel in dashboard.all_panels() {
         let title = &panel["title"];
         assert!(numbers.insert(panel["id"].as_u64().unwrap()), "{title}");
+        let sources =
+            panel["targets"].as_array().into_iter().flatten().chain([panel]).map(|one| &one["datasource"]["uid"]);
+        assert!(panel["type"] == "row" || sources.into_iter().all(|source| source == "${datasource}"), "{title}");
+    }
+    beside_each_other(dashboard.panels());
+    // What is in a closed row is over the others only while it is open, and they make room for it then.
+    dashboard.panels().iter().filter_map(|row| row["panels"].as_array()).for_each(|panels| beside_each_other(panels));
+}
+
+#[track_caller]
+fn beside_each_other(panels: &[Value]) {
+    let mut cells = BTreeSet::new();
+    for panel in panels {
+        let title = &panel["title"];
         let [x, y, w, h] = ["x", "y", "w", "h"].map(|side| panel["gridPos"][side].as_u64().unwrap());
         assert!(x + w <= 24, "{title} is beyond the edge");
         for cell in (x..x + w).flat_map(|x| (y..y + h).map(move |y| (x, y))) {
             assert!(cells.insert(cell), "{title} lies over another");
         }
-        let sources =
-            panel["targets"].as_array().into_iter().flatten().chain([panel]).map(|one| &one["datasource"]["uid"]);
-        assert!(panel["type"] == "row" || sources.into_iter().all(|source| source == "${datasource}"), "{title}");
     }
 }
 
-/// Runs a program of this machine in the folder; panics with what it says if it is not content.
+#[test]
+fn dashboard_is_in_order() {
+    in_order(&Dashboard::read());
+}
+
+/// Runs a program of this machine in the shipped folder; panics with what it says if it is not content.
 #[track_caller]
 fn check(program: &Path, arguments: &[&str]) {
-    let output = Command::new(program).args(arguments).current_dir(shipped::path("")).output().unwrap();
+    check_in(&shipped::path(""), program, arguments);
+}
+
+#[track_caller]
+fn check_in(folder: &Path, program: &Path, arguments: &[&str]) {
+    let output = Command::new(program).args(arguments).current_dir(folder).output().unwrap();
     let said = [output.stdout, output.stderr].concat();
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&said));
 }
@@ -211,6 +242,13 @@ async fn use_everything(stack: &Stack) {
     assert!(stack.waypost.reload().await.is_err());
 }
 
+/// A request over TLS.
+async fn over_tls(stack: &Stack, authority: &Authority) {
+    let stream = Client::new(authority).connect(stack.address("secure"), "test.example").await.unwrap();
+    let mut connection = Connection::http1_over(stream).await;
+    assert_eq!(connection.send(client::get("/")).await.unwrap().status, 200);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn promtool_is_content_with_the_page_of_metrics() {
     let Some(promtool) = installed(&["promtool"]) else { return println!("skipped: promtool is not installed") };
@@ -243,15 +281,18 @@ const OF_TROUBLE: [&str; 6] = [
     "Refused or ended",
 ];
 
-/// The panels to which Prometheus has no answer. Grafana's variables are filled in as it does when all is chosen.
-async fn unanswered(prometheus: &Prometheus, dashboard: &Dashboard) -> BTreeSet<String> {
+/// The expression with Grafana's variables filled in, as it does when all is chosen, for a short while.
+fn window(expression: &str) -> String {
     let variable = Regex::new(r"\$(?:instance|listener|route|service)\b").unwrap();
     let window = Regex::new(r"\$__(?:rate_)?interval").unwrap();
+    window.replace_all(&variable.replace_all(expression, ".*"), "10s").into_owned()
+}
+
+/// The panels to which Prometheus has no answer.
+async fn unanswered(prometheus: &Prometheus, dashboard: &Dashboard) -> BTreeSet<String> {
     let (mut titles, mut answered) = (BTreeSet::new(), BTreeSet::new());
     for query in dashboard.queries() {
-        let expression = variable.replace_all(&query.expr, ".*");
-        let expression = window.replace_all(&expression, "10s");
-        if !prometheus.ask(&expression).await.is_empty() {
+        if !prometheus.ask(&window(&query.expr)).await.is_empty() {
             answered.insert(query.title.clone());
         }
         titles.insert(query.title);

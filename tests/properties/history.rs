@@ -231,7 +231,8 @@ impl Asking {
         let listener = &snapshot.listeners["web"];
         let (mut head, downstream) = (self.head(), self.downstream());
         let context = RequestContext::identify(&downstream, &head, "shop.example", &[]);
-        let books = Books { unrouted: Arc::clone(&listener.unrouted), access_log: None, receipt: false };
+        let books =
+            Books { unrouted: Arc::clone(&listener.unrouted), access_log: None, receipt: false, protocol: None };
         let mut exchange = Exchange::begin(books, &downstream, &head, context);
         let route = Arc::clone(listener.find(&head, &exchange.context).expect("one route takes all"));
         exchange.routed(&route);

@@ -30,6 +30,10 @@ Scenarios, in the order they run; all are the default:
   h1_small          HTTP/1.1, 13 bytes, 64 keep-alive connections
   conns64 conns10k  the same over 64 and over 10 000 connections, or as many as descriptors allow, at a lower rate
   shipped           access log to a file, metrics, sticky cookies of 200 users, health checks
+  telemetry_off telemetry_on
+                    of Waypost alone: nothing told that need not be; JSON access log to a file, metrics scraped and
+                    everything that `waypost top` shows asked once a second, an open stream of events, health checks,
+                    a receipt for one request in a hundred
   routes1 routes1000 routes10k
                     requests spread over so many routes: ten paths a host
   endpoints3 endpoints100 endpoints1000
@@ -46,7 +50,7 @@ Scenarios, in the order they run; all are the default:
                     throughput cannot show how well a second worker does; what a request costs in CPU time with two
                     workers, beside with one, can: 2 x one / two is the speed-up on two cores that are the proxy's own
   idle idle_tls     10 000 and 2 000 connections that have sent one request and do nothing
-Families: conns, routes, endpoints, churn_tls, saturation, scaling.
+Families: conns, telemetry, routes, endpoints, churn_tls, saturation, scaling.
 
 All of them take about 2.5 minutes for each proxy and round: 5 rounds of three proxies some 38 minutes. With --quick
 and three proxies: under three minutes.

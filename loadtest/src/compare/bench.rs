@@ -13,6 +13,7 @@ use super::{
     peers::{Peer, Place},
     scenario::{self, Kind, Layout, Work},
     usage::Usage,
+    watcher::Watcher,
 };
 use crate::{
     hold::{self, Held, Layer},
@@ -31,6 +32,8 @@ const RESERVE: usize = 400;
 /// Long beside a cold cache's first requests, and so short that most turns pass before a shared machine stands still
 /// again, as it does several times a second.
 const TURN: Duration = Duration::from_millis(100);
+/// Between two looks of those who watch a proxy.
+const LOOK: Duration = Duration::from_secs(1);
 /// How long the load goes on after the last look: the end of its connections is not measured.
 const TAIL: Duration = Duration::from_millis(50);
 
@@ -138,7 +141,10 @@ impl Bench {
             turn: rate.map(|_| course.turn(index)),
         };
         let plan = kind.plan(started.place, traffic)?;
-        Ok(Run { kind, peer: peer.name(), connections, started, plan, rate })
+        // A look for each second of its own: it uses its core while it is another one's turn, too.
+        let every = LOOK * course.of;
+        let watcher = (kind.layout() == Layout::Watched).then(|| Watcher::start(started.place.admin, every));
+        Ok(Run { kind, peer: peer.name(), connections, started, plan, rate, watcher })
     }
 
     /// Several proxies that hold their connections at the same time.
@@ -195,6 +201,7 @@ struct Run {
     started: Started,
     plan: Plan,
     rate: Option<f64>,
+    watcher: Option<Watcher>,
 }
 
 /// What a proxy has used and done from the first look to the last one.
@@ -228,6 +235,10 @@ impl Run {
     /// Waits for the load's end and ends the proxy.
     async fn end(self, load: Load, span: Span, course: Course) -> Result<Round, CompareError> {
         let report = load.wait().await?;
+        if let Some(watcher) = self.watcher {
+            let failed = |error| CompareError::Io { what: format!("watch {}", self.peer), error };
+            watcher.end().await.map_err(failed)?;
+        }
         self.started.end().await;
         if report.completed == 0 || span.answered == 0 {
             return Err(CompareError::Silent { name: self.peer, kind: self.kind });

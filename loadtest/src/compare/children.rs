@@ -136,7 +136,7 @@ impl Children {
         let listening: Vec<_> =
             peer.recipe().ports(&setting).into_iter().map(|port| (Ipv4Addr::LOCALHOST, port).into()).collect();
         let running = start(peer.name(), command, (folder.path(), &listening)).await?;
-        let place = Place { pid: running.0.id(), plain: ports[0], tls: ports[1] };
+        let place = Place { pid: running.0.id(), plain: ports[0], tls: ports[1], admin: ports[2] };
         Ok(Started { place, running, _folder: folder })
     }
 }

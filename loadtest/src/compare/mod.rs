@@ -17,6 +17,7 @@ pub mod usage;
 pub mod figures;
 mod picture;
 mod table;
+mod watcher;
 
 use std::{io, path::PathBuf, time::Duration};
 

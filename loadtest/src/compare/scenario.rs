@@ -5,7 +5,7 @@
 
 use std::{borrow::Cow, time::Duration};
 
-use http::{HeaderValue, header};
+use http::{HeaderName, HeaderValue, header};
 use serde::{Serialize, Serializer};
 
 use super::peers::Place;
@@ -34,6 +34,10 @@ pub enum Kind {
     Conns10k,
     /// The same with access log, metrics, sticky cookies and health checks.
     Shipped,
+    /// Small bodies over HTTP/1.1, and nothing told that need not be.
+    TelemetryOff,
+    /// The same with everything told, and all of it asked for.
+    TelemetryOn,
     /// One route.
     Routes1,
     /// A thousand routes: ten paths of a hundred hosts.
@@ -98,6 +102,10 @@ pub enum Layout {
     Endpoints(usize),
     /// One route to three endpoints; access log to a file, metrics, sticky cookies, health checks.
     Shipped,
+    /// Like `Plain`, and it tells nothing that it need not.
+    Unwatched,
+    /// The same, and it tells everything: access log with all fields, metrics, health, events, receipts.
+    Watched,
     /// Like `Plain`, with so many workers on both cores.
     Workers(usize),
 }
@@ -154,11 +162,13 @@ impl Layout {
 
 impl Kind {
     /// All of them; those that are set beside each other follow each other.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 26] = [
         Self::H1Small,
         Self::Conns64,
         Self::Conns10k,
         Self::Shipped,
+        Self::TelemetryOff,
+        Self::TelemetryOn,
         Self::Routes1,
         Self::Routes1000,
         Self::Routes10k,
@@ -188,6 +198,8 @@ impl Kind {
             Self::Conns64 => "conns64",
             Self::Conns10k => "conns10k",
             Self::Shipped => "shipped",
+            Self::TelemetryOff => "telemetry_off",
+            Self::TelemetryOn => "telemetry_on",
             Self::Routes1 => "routes1",
             Self::Routes1000 => "routes1000",
             Self::Routes10k => "routes10k",
@@ -220,7 +232,7 @@ impl Kind {
         }
         let names: Vec<_> = Self::ALL.iter().map(|kind| kind.name()).collect();
         Err(format!(
-            "no such scenario; there are {}, and conns, routes, endpoints, churn_tls, saturation, scaling",
+            "no such scenario; there are {}, and conns, telemetry, routes, endpoints, churn_tls, saturation, scaling",
             names.join(", ")
         ))
     }
@@ -228,6 +240,7 @@ impl Kind {
     fn family(self) -> Option<&'static str> {
         match self {
             Self::Conns64 | Self::Conns10k => Some("conns"),
+            Self::TelemetryOff | Self::TelemetryOn => Some("telemetry"),
             Self::Routes1 | Self::Routes1000 | Self::Routes10k => Some("routes"),
             Self::Endpoints3 | Self::Endpoints100 | Self::Endpoints1000 => Some("endpoints"),
             Self::ChurnTlsFull | Self::ChurnTlsResumed => Some("churn_tls"),
@@ -257,6 +270,8 @@ impl Kind {
     pub fn layout(self) -> Layout {
         match self {
             Self::Shipped => Layout::Shipped,
+            Self::TelemetryOff => Layout::Unwatched,
+            Self::TelemetryOn => Layout::Watched,
             Self::Routes1 => Layout::Routes(1),
             Self::Routes1000 => Layout::Routes(1_000),
             Self::Routes10k => Layout::Routes(10_000),
@@ -273,11 +288,17 @@ impl Kind {
     pub fn relation(self) -> Option<Relation> {
         match self {
             Self::Conns10k => Some(Relation::CostOf(Self::Conns64)),
+            Self::TelemetryOn => Some(Relation::CostOf(Self::TelemetryOff)),
             Self::Routes1000 | Self::Routes10k => Some(Relation::CostOf(Self::Routes1)),
             Self::Endpoints100 | Self::Endpoints1000 => Some(Relation::CostOf(Self::Endpoints3)),
             Self::Workers2 => Some(Relation::SpeedUpOf(Self::Workers1, 2)),
             _ => None,
         }
+    }
+
+    /// Whether it is about Waypost and nobody else.
+    pub fn is_of_waypost(self) -> bool {
+        matches!(self, Self::Workers1 | Self::Workers2 | Self::TelemetryOff | Self::TelemetryOn)
     }
 
     /// How many connections it wants.
@@ -366,6 +387,7 @@ impl Kind {
     fn mix(self) -> Option<Vec<Request>> {
         match (self, self.layout()) {
             (Self::Post64k, _) => Some(vec![Request::post("/", vec![b'x'; 64 * 1024])]),
+            (Self::TelemetryOn, _) => Some(one_receipt_in_a_hundred()),
             (Self::WebSocket, _) => Some(vec![Request::post(self.path(), vec![b'x'; MESSAGE])]),
             (_, layout @ Layout::Routes(_)) => {
                 Some(layout.routes().map(|(host, path)| to_route(&host, &path)).collect())
@@ -388,6 +410,12 @@ pub struct Traffic {
     pub connections: usize,
     /// When it is its turn, where several proxies take turns.
     pub turn: Option<Turn>,
+}
+
+/// Somebody looks into a request now and then.
+fn one_receipt_in_a_hundred() -> Vec<Request> {
+    let asking = Request::get("/").header(HeaderName::from_static("x-waypost-trace"), HeaderValue::from_static("1"));
+    vec![Request { weight: 99, ..Request::get("/") }, asking]
 }
 
 fn to_route(host: &str, path: &str) -> Request {
@@ -417,7 +445,7 @@ impl Relation {
 mod tests {
     use super::*;
 
-    const PLACE: Place = Place { pid: 1, plain: 7001, tls: 7002 };
+    const PLACE: Place = Place { pid: 1, plain: 7001, tls: 7002, admin: 7003 };
 
     #[test]
     fn every_scenario_that_sends_has_a_plan_that_can_run() {

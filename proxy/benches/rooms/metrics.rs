@@ -5,6 +5,7 @@ use std::time::Duration;
 use criterion::Criterion;
 use http::Method;
 use waypost::telemetry::metrics::{Finished, Metrics};
+use waypost::telemetry::traefik::{Manner, Protocol};
 
 use crate::threads;
 
@@ -30,6 +31,8 @@ pub(super) fn bench(criterion: &mut Criterion) {
         endpoint.in_flight.dec();
         route.finish(&request);
     });
+    let manner = Manner { protocol: Protocol::Http, tls: None, latency: Some(request.elapsed) };
+    threads::bench(&mut group, "what Traefik's names add to it", |_| route.tell_apart(&request, &manner));
     group.bench_function("a page of a thousand routes", |bencher| {
         let routes: Vec<_> = (0..1_000).map(|index| metrics.route("web", &format!("route-{index}"), "app")).collect();
         for route in &routes {

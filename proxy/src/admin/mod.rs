@@ -184,7 +184,7 @@ async fn explain(State(state): State<Shared>, RawQuery(query): RawQuery) -> Resp
     }
 }
 
-/// `method`, `url`, `header` (as often as need be, `name: value`), `client` and `listener`, as in a form.
+/// `method`, `url`, `header` (as often as need be, `name: value`), `client`, `listener` and `sni`, as in a form.
 fn asked(query: &str) -> Result<Question, String> {
     let mut question = Question::default();
     for (key, value) in form_urlencoded::parse(query.as_bytes()) {
@@ -194,7 +194,8 @@ fn asked(query: &str) -> Result<Question, String> {
             "header" => question.headers.push(explanation::header(&value).map_err(|unclear| unclear.to_string())?),
             "client" => question.client = value.parse().map_err(|_| format!("`{value}` is not an address"))?,
             "listener" => question.listener = Some(value.into_owned()),
-            _ => return Err(format!("`{key}` is not one of method, url, header, client and listener")),
+            "sni" => question.sni = Some(value.into_owned()),
+            _ => return Err(format!("`{key}` is not one of method, url, header, client, listener and sni")),
         }
     }
     Ok(question)

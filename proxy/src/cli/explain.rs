@@ -27,6 +27,9 @@ pub(super) struct Explain {
     /// The listener; the one that the URL fits if left out
     #[arg(long, value_name = "NAME")]
     listener: Option<String>,
+    /// The host for which the client's HTTP/2 connection was opened, if it is used again for this one
+    #[arg(long, value_name = "HOST")]
+    sni: Option<String>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -42,8 +45,8 @@ fn header(text: &str) -> Result<(String, String), String> {
 
 /// Answers the question, or says why it cannot.
 pub(super) fn explain(arguments: Explain) -> Verdict {
-    let Explain { json, file, remote, request, headers, client, listener } = arguments;
-    let question = question(request, Question { headers, listener, ..Question::default() }, client);
+    let Explain { json, file, remote, request, headers, client, listener, sni } = arguments;
+    let question = question(request, Question { headers, listener, sni, ..Question::default() }, client);
     let answer = match remote.ask(&Method::GET, &path(&question), "") {
         None => match by_file(&file.path, &question) {
             Ok(answer) => answer,
@@ -70,6 +73,7 @@ fn path(question: &Question) -> String {
     query.append_pair("client", &question.client.to_string());
     query.extend_pairs(question.headers.iter().map(|(name, value)| ("header", format!("{name}: {value}"))));
     query.extend_pairs(question.listener.iter().map(|name| ("listener", name)));
+    query.extend_pairs(question.sni.iter().map(|name| ("sni", name)));
     query.finish()
 }
 

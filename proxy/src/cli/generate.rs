@@ -1,10 +1,12 @@
 //! `generate`: what stands around a Waypost, for the config at hand: rules and a dashboard, a unit, a Compose service.
 //!
-//! Owns how the shipped files are fitted to a config. What is in them, and that it works, is the affair of `docs`.
+//! Owns how the shipped files are fitted to a config, but for alerts and dashboard, which have a room of their own. What is
+//! in them, and that it works, is the affair of `docs`.
 
 use std::path::Path;
 
 use clap::ValueEnum;
+use waypost::around;
 use waypost_config::Config;
 
 use super::{Verdict, print, refused};
@@ -16,11 +18,12 @@ pub(super) enum What {
     Prometheus,
     /// What the alerts and the dashboard have worked out in advance: rules/recording.yml
     Rules,
-    /// Alerts for Prometheus: rules/alerts.yml
+    /// Alerts for Prometheus: of rules/alerts.yml those that can fire, by the file's names and times
     Alerts,
     /// Routes for Alertmanager
     Alertmanager,
-    /// A dashboard for Grafana
+    /// A dashboard for Grafana: what the file has, a row for each service and listener, its limits as lines
+    #[value(alias = "dashboards")]
     Dashboard,
     /// A service for Docker Compose, with the file's ports and times
     Compose,
@@ -30,19 +33,15 @@ pub(super) enum What {
 
 const PROMETHEUS: &str = include_str!("../../../docs/observability/prometheus.yml");
 const RULES: &str = include_str!("../../../docs/observability/rules/recording.yml");
-const ALERTS: &str = include_str!("../../../docs/observability/rules/alerts.yml");
 const ALERTMANAGER: &str = include_str!("../../../docs/observability/alertmanager.yml");
-const DASHBOARD: &str = include_str!("../../../docs/observability/grafana/waypost.json");
 const UNIT: &str = include_str!("../../../docs/examples/systemd/waypost.service");
 
 /// Prints it. Only what depends on the config reads it.
 pub(super) fn generate(what: What, path: &Path) -> Verdict {
     let fixed = match what {
         What::Rules => RULES,
-        What::Alerts => ALERTS,
         What::Alertmanager => ALERTMANAGER,
-        What::Dashboard => DASHBOARD,
-        What::Prometheus | What::Compose | What::Systemd => return fitted(what, path),
+        _ => return fitted(what, path),
     };
     print(fixed)
 }
@@ -54,6 +53,8 @@ fn fitted(what: What, path: &Path) -> Verdict {
     };
     print(&match what {
         What::Prometheus => prometheus(&config),
+        What::Alerts => around::alerts(&config),
+        What::Dashboard => around::dashboard(&config, &path.file_stem().unwrap_or_default().to_string_lossy()),
         What::Systemd => unit(&config, path),
         _ => compose(&config, path),
     })

@@ -191,6 +191,8 @@ Examples:
   waypost explain https://shop.example/cart
   waypost explain POST /api/orders -H 'host: shop.example' -H 'x-tenant: blue' --client 10.0.0.7
   waypost explain https://shop.example/cart -H 'cookie: lb=…' --admin http://127.0.0.1:9900
+  waypost explain /cart --client 10.0.0.7 -H 'x-forwarded-for: 203.0.113.9'       whose address counts?
+  waypost explain https://b.example/ --sni a.example                              why 421?
   waypost explain /cart --json | jq .reply
 
 See docs/guides/explain.md";
@@ -285,8 +287,8 @@ Examples:
 See docs/guides/observability.md";
 
 const GENERATE: &str = "\
-Rules, alerts, routes and the dashboard are the same for every config; Prometheus's config, the unit
-and the Compose service are fitted to the file.
+Rules and routes are the same for every config; all others are fitted to the file: alerts and dashboard
+have what can happen with it, by its names, with its times and limits.
 
 Exit codes:
   0   printed
@@ -294,8 +296,9 @@ Exit codes:
   2   the config cannot be read, or the command line is wrong
 
 Examples:
-  waypost generate alerts > /etc/prometheus/rules/waypost-alerts.yml
-  waypost generate dashboard > waypost.json
+  waypost generate rules > /etc/prometheus/rules/recording.yml
+  waypost generate alerts -c waypost.toml > /etc/prometheus/rules/alerts.yml
+  waypost generate dashboard -c waypost.toml > grafana.json
   waypost generate systemd -c /etc/waypost/edge.toml > /etc/systemd/system/waypost.service
   waypost generate compose -c waypost.toml
 

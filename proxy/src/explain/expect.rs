@@ -33,6 +33,7 @@ fn question(test: &Test) -> Question {
         headers: test.headers.iter().map(|(name, value)| (name.to_string(), value.clone())).collect(),
         client: test.client.unwrap_or(nobody.client),
         listener: test.listener.clone(),
+        sni: None,
     }
 }
 

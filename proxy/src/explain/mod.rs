@@ -7,6 +7,7 @@ mod effects;
 pub mod expect;
 mod question;
 mod text;
+mod who;
 mod why;
 
 use std::net::IpAddr;
@@ -38,6 +39,12 @@ pub struct Explanation {
     pub listener_why: String,
     /// The client's address, through trusted proxies.
     pub client: IpAddr,
+    /// Why that one.
+    #[serde(default)]
+    pub client_why: String,
+    /// The certificate that the client's connection was shown, if it speaks TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
     /// The path in the one form that is routed and sent.
     pub path: String,
     /// Every route of the listener in file order, with what became of it. Empty if no route was asked.
@@ -148,6 +155,7 @@ pub fn explain(snapshot: &Snapshot, question: &Question) -> Result<Explanation, 
     let checked = framing::check(&mut head, &listener.config.limits);
     let mut context =
         RequestContext::identify(&downstream, &head, framing::host(&head), &listener.config.trusted_proxies);
+    let client_why = who::client(listener, &context, &head.headers);
     question::stand_in_for_id(&head, &mut context);
     receipt::wanted(&mut head.headers, &context);
     let told = Explanation {
@@ -155,6 +163,8 @@ pub fn explain(snapshot: &Snapshot, question: &Question) -> Result<Explanation, 
         listener: listener.name.to_string(),
         listener_why: why,
         client: context.client_ip,
+        client_why,
+        certificate: who::certificate(&downstream),
         path: head.uri.path().to_owned(),
         routes: Vec::new(),
         middlewares: Vec::new(),
@@ -179,6 +189,8 @@ struct Tour<'a> {
 impl Tour<'_> {
     /// The steps of the pipeline; an error is the reply that it comes to before an endpoint.
     fn pass(&mut self, mut head: request::Parts) -> Result<(), ReplyTold> {
+        framing::covered(self.downstream, &head, self.context)
+            .map_err(|cause| who::misdirected(self.downstream, self.context, cause))?;
         framing::normalise_target(&mut head)?;
         head.uri.path().clone_into(&mut self.told.path);
         forwarding::distrust(&mut head.headers, self.context);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use http::uri::{PathAndQuery, Scheme};
-use http::{HeaderName, HeaderValue, Method, Request, Uri, header, request};
+use http::{HeaderName, HeaderValue, Method, Request, Uri, Version, header, request};
 
 use crate::context::RequestContext;
 use crate::downstream::{Activity, Downstream};
@@ -28,6 +28,8 @@ pub struct Question {
     pub client: IpAddr,
     /// The listener's name; absent means the one that the URL fits.
     pub listener: Option<String>,
+    /// The host that an HTTP/2 connection was opened for, over which this comes, too; absent means the URL's own.
+    pub sni: Option<String>,
 }
 
 /// A question that cannot be answered.
@@ -54,7 +56,8 @@ impl Default for Question {
     fn default() -> Question {
         // An address for documentation (RFC 5737): no network of a config is likely to hold it.
         let client = Ipv4Addr::new(192, 0, 2, 1).into();
-        Question { method: "GET".to_owned(), url: "/".to_owned(), headers: Vec::new(), client, listener: None }
+        let (method, url) = ("GET".to_owned(), "/".to_owned());
+        Question { method, url, headers: Vec::new(), client, listener: None, sni: None }
     }
 }
 
@@ -81,7 +84,7 @@ impl<'a> Asked<'a> {
             None => fitting(snapshot, &url)?,
         };
         let head = head(question, &url)?;
-        let downstream = downstream(listener, question.client, url.host());
+        let downstream = downstream(listener, question.client, question.sni.as_deref().or(url.host()));
         Ok(Asked { listener, why, head, downstream })
     }
 }
@@ -112,6 +115,10 @@ fn head(question: &Question, url: &Uri) -> Result<request::Parts, Unclear> {
     let target = url.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
     let (mut head, ()) = Request::new(()).into_parts();
     (head.method, head.uri) = (method, Uri::from(target));
+    if question.sni.is_some() {
+        // Nobody asks for another host over HTTP/1.1.
+        head.version = Version::HTTP_2;
+    }
     let named_host = question.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host"));
     if let Some(authority) = url.authority().filter(|_| !named_host) {
         let host = authority.as_str().rsplit('@').next().unwrap_or_default();
@@ -142,7 +149,7 @@ fn downstream(listener: &ListenerView, client: IpAddr, host: Option<&str>) -> Do
         listener: Arc::clone(&listener.name),
         peer: SocketAddr::new(client, 0),
         tls,
-        certificates: None,
+        certificates: listener.tls.as_ref().map(|tls| Arc::clone(&tls.store)),
         peer_ip: forwarding::address_value(client),
         local_port: HeaderValue::from(listener.config.address.port()),
         tls_log: None,

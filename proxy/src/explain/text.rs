@@ -12,8 +12,10 @@ const COLUMN: usize = 12;
 
 impl fmt::Display for Explanation {
     fn fmt(&self, page: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(page, "{} from {}\n", self.request, self.client)?;
+        writeln!(page, "{}\n", self.request)?;
         line(page, "listener", &format!("{} ({})", self.listener, self.listener_why))?;
+        line(page, "client", &format!("{} ({})", self.client, self.client_why))?;
+        self.certificate.iter().try_for_each(|certificate| line(page, "certificate", certificate))?;
         self.routes(page)?;
         self.middlewares.iter().try_for_each(|middleware| middleware.write(page))?;
         self.service.iter().try_for_each(|service| service.write(page))?;

@@ -2,6 +2,7 @@
 //!
 //! Owns the series of the expiry metric. The certificates themselves belong to their stores.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -9,7 +10,8 @@ use parking_lot::Mutex;
 
 use crate::snapshot::Snapshot;
 use crate::telemetry::metrics::{CertificateMetrics, Metrics};
-use crate::tls::PairChange;
+use crate::telemetry::traefik::CertificateNames;
+use crate::tls::{CertificateInfo, PairChange};
 
 /// The series of the certificates that are served.
 #[derive(Debug, Default)]
@@ -23,6 +25,7 @@ impl Certificates {
             for certificate in store.certificates() {
                 let metrics = metrics.certificate(listener, &certificate.subject, &certificate.serial);
                 metrics.not_after.set(unix_seconds(certificate.not_after));
+                metrics.names.get_or_init(|| names(&certificate));
                 shown.push(metrics);
             }
         }
@@ -47,6 +50,18 @@ pub(super) fn refresh(snapshot: &Snapshot, metrics: &Metrics) {
             }
         }
     }
+}
+
+fn names(certificate: &CertificateInfo) -> CertificateNames {
+    let mut hosts: Vec<&str> = certificate.names.iter().map(String::as_str).filter(|name| !is_address(name)).collect();
+    hosts.sort_unstable();
+    let (common, serial) = (certificate.common_name.clone(), certificate.serial_number.clone());
+    CertificateNames { common, serial, hosts: hosts.join(",") }
+}
+
+/// Traefik leaves them out.
+fn is_address(name: &str) -> bool {
+    name.parse::<IpAddr>().is_ok()
 }
 
 fn unix_seconds(time: SystemTime) -> i64 {

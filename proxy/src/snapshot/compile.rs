@@ -229,6 +229,7 @@ impl<'a> Compiler<'a> {
                 config: listener.clone(),
                 tls: self.listener_tls(name, listener)?,
                 unrouted: self.ground.metrics.route(name, "", ""),
+                traefik_names: self.config.telemetry.metrics.traefik_names,
                 https_port: if listener.redirect_https { https_port } else { None },
                 router,
                 routes: compiled,

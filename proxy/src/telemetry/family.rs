@@ -200,6 +200,12 @@ impl Tokens {
         self.other.get_or_init(|| self.own("other"))
     }
 
+    /// Of all tokens together.
+    pub(super) fn sum(&self) -> u64 {
+        let known = self.slots.iter().filter_map(OnceLock::get).map(|(_, cell)| cell);
+        known.chain(self.other.get()).map(Counter::get).sum()
+    }
+
     fn own(&self, token: &str) -> Counter {
         let mut values: Vec<&str> = self.base.iter().map(String::as_str).collect();
         values.push(token);

@@ -41,6 +41,13 @@ impl<T> Live<T> {
         handle
     }
 
+    /// Every live handle with its labels.
+    pub(super) fn all(&self) -> Vec<(Vec<String>, Arc<T>)> {
+        // Nothing is let go of before the lock is: the last one of a handle takes it, to retire.
+        let entries = self.0.lock();
+        entries.iter().filter_map(|(key, entry)| Some((key.clone(), entry.handle.upgrade()?))).collect()
+    }
+
     fn retire(&self, key: &[String]) {
         let mut entries = self.0.lock();
         if entries.get(key).is_some_and(|entry| entry.handle.strong_count() == 0)

@@ -4,10 +4,11 @@
 //! when a generation is built, shared while their labels are equal, and take their series along when the last one is
 //! dropped. A count on the data path is a few atomic additions; no label is looked up and no lock is taken there.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use parking_lot::Mutex;
 use prometheus::core::Collector;
 use prometheus::{IntGauge, Registry, TextEncoder};
 
@@ -17,6 +18,7 @@ pub use super::histogram::{BUCKETS, Histogram};
 use super::live::{Lease, Live};
 pub use super::routes::{Answered, Finished, RouteMetrics};
 use super::routes::{LABELS, Routes};
+use super::traefik::{self, CertificateNames};
 
 /// The media type of [`Metrics::encode`].
 pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
@@ -175,12 +177,14 @@ fn register(registry: &Registry, collector: impl Collector + 'static) {
 /// All metrics of one Waypost instance. There is nothing global: two instances in a process count apart.
 pub struct Metrics {
     registry: Registry,
-    families: Families,
-    listeners: Arc<Live<ListenerMetrics>>,
-    certificates: Arc<Live<CertificateMetrics>>,
+    pub(super) families: Families,
+    pub(super) listeners: Arc<Live<ListenerMetrics>>,
+    pub(super) certificates: Arc<Live<CertificateMetrics>>,
     routes: Arc<Live<RouteMetrics>>,
-    services: Arc<Live<ServiceMetrics>>,
-    endpoints: Arc<Live<EndpointMetrics>>,
+    pub(super) services: Arc<Live<ServiceMetrics>>,
+    pub(super) endpoints: Arc<Live<EndpointMetrics>>,
+    /// Whether the page has Traefik's names, too.
+    traefik_names: AtomicBool,
     /// Number of the generation that is serving.
     pub config_generation: IntGauge,
     /// Access-log lines written.
@@ -205,6 +209,7 @@ impl Metrics {
             routes: Arc::default(),
             services: Arc::default(),
             endpoints: Arc::default(),
+            traefik_names: AtomicBool::default(),
             config_generation: families.config_generation.cell(&[]),
             access_log_lines: families.access_log_lines.cell(&[]),
             access_log_dropped: families.access_log_dropped.cell(&[]),
@@ -216,7 +221,17 @@ impl Metrics {
 
     /// All series in Prometheus's text format ([`CONTENT_TYPE`]).
     pub fn encode(&self) -> String {
-        TextEncoder::new().encode_to_string(&self.registry.gather()).expect("families carry their type and their cells")
+        let mut families = self.registry.gather();
+        // Relaxed: a page of metrics may be a moment old.
+        if self.traefik_names.load(Ordering::Relaxed) {
+            families.extend(traefik::families(self));
+        }
+        TextEncoder::new().encode_to_string(&families).expect("families carry their type and their cells")
+    }
+
+    /// What the config says of metrics holds from now on.
+    pub fn follow(&self, config: &waypost_config::telemetry::Metrics) {
+        self.traefik_names.store(config.traefik_names, Ordering::Relaxed);
     }
 
     /// The handle of a listener.
@@ -229,6 +244,7 @@ impl Metrics {
         let labels = [listener, subject, serial];
         self.certificates.get(&labels, |lease| CertificateMetrics {
             not_after: lease.series.own(&self.families.certificate_not_after, &labels),
+            names: OnceLock::new(),
             _lease: lease,
         })
     }
@@ -336,6 +352,8 @@ impl ListenerMetrics {
 pub struct CertificateMetrics {
     /// End of validity, Unix time in seconds.
     pub not_after: IntGauge,
+    /// What Traefik calls it, once that was told.
+    pub names: OnceLock<CertificateNames>,
     _lease: Lease<CertificateMetrics>,
 }
 
@@ -345,7 +363,7 @@ pub struct ServiceMetrics {
     pub endpoints_available: IntGauge,
     /// Retries left out because the budget was used up.
     pub retry_budget_exhausted: Counter,
-    retries: Tokens,
+    pub(super) retries: Tokens,
     sticky: Tokens,
     _lease: Lease<ServiceMetrics>,
 }
@@ -415,7 +433,9 @@ pub struct EndpointMetrics {
     ejected: IntGauge,
     ejections: Counter,
     circuits: Tokens,
-    up: IntGauge,
+    pub(super) up: IntGauge,
+    /// Of the newest generation.
+    pub(super) url: Mutex<String>,
     states: [IntGauge; Health::ALL.len()],
     health: AtomicU8,
     transitions: Tokens,
@@ -440,6 +460,7 @@ impl EndpointMetrics {
             ejections: series.own(&families.ejections, &labels),
             circuits: Tokens::new(&families.circuit_transitions, series, &labels),
             up: series.own(&families.endpoint_up, &labels),
+            url: Mutex::default(),
             states: Health::ALL.map(state),
             health: AtomicU8::new(Health::UNTOLD),
             transitions: Tokens::new(&families.health_transitions, series, &labels),
@@ -454,6 +475,11 @@ impl EndpointMetrics {
     pub fn attempt(&self, outcome: &'static str, elapsed: Duration) {
         self.attempts.get(outcome).inc();
         self.attempt_duration.observe(elapsed.as_secs_f64());
+    }
+
+    /// It is there now.
+    pub fn at(&self, url: String) {
+        *self.url.lock() = url;
     }
 
     /// A health probe is over: its result, one of a closed list.
@@ -506,7 +532,6 @@ fn unix_seconds(time: SystemTime) -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use std::fmt::Write as _;
     use std::path::Path;
     use std::{env, fs, thread};
 
@@ -818,11 +843,18 @@ mod tests {
         page += " seconds. On Linux the usual `process_*` metrics of the process come with them.\nSeries of a \
                  listener, route, service, endpoint or certificate go when nothing uses it any more.\n\n\
                  | name | type | labels | meaning |\n|---|---|---|---|\n";
-        for Definition { name, kind, labels, meaning } in definitions() {
-            let labels: Vec<String> = labels.iter().map(|label| format!("`{label}`")).collect();
-            writeln!(page, "| `{name}` | {kind} | {} | {meaning} |", labels.join(", ")).unwrap();
-        }
+        definitions().for_each(|definition| page += &row(definition));
+        page += "\n## Traefik's names\n\nWith `[telemetry] metrics = { traefik_names = true }` these come with them, \
+                 for dashboards and alerts made for Traefik v3; [Come from Traefik](guides/from-traefik.md#metrics) \
+                 says what differs. The buckets of histograms are those of Traefik: 0.1, 0.3, 1.2, 5 seconds.\n\n\
+                 | name | type | labels | meaning |\n|---|---|---|---|\n";
+        traefik::definitions().for_each(|definition| page += &row(definition));
         page
+    }
+
+    fn row(Definition { name, kind, labels, meaning }: &Definition) -> String {
+        let labels: Vec<String> = labels.iter().map(|label| format!("`{label}`")).collect();
+        format!("| `{name}` | {kind} | {} | {meaning} |\n", labels.join(", "))
     }
 
     impl Metrics {

@@ -8,6 +8,7 @@ pub mod logging;
 pub mod metrics;
 pub mod shards;
 pub mod timestamp;
+pub mod traefik;
 
 mod family;
 mod histogram;

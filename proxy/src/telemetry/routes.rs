@@ -1,12 +1,13 @@
 //! What is counted of requests, by route.
 //!
 //! Owns all figures of a route, kept together: with ten thousand routes in use a request finds its own cold, and each
-//! line of memory it has to fetch costs more than counting. Never looks a label up on the data path.
+//! line of memory it has to fetch costs more than counting. Never looks a label up on the data path. What only Traefik
+//! tells apart is kept beside it, and only for those who want that.
 
 use std::collections::BTreeMap;
 use std::ops::AddAssign;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::Method;
@@ -19,6 +20,7 @@ use super::histogram::Durations;
 use super::live::Lease;
 use super::metrics::{BY_ROUTE, Families};
 use super::shards::Shards;
+use super::traefik::{Apart, Books, Left, Manner};
 
 /// The labels of all figures but one.
 pub(super) const LABELS: [&str; 3] = ["listener", "route", "service"];
@@ -30,11 +32,14 @@ pub(super) struct Routes(Arc<Inner>);
 struct Inner {
     descs: [Desc; BY_ROUTE.len()],
     figures: Mutex<BTreeMap<[String; 3], Arc<Figures>>>,
+    /// Locked only while `figures` is, so that nothing is counted twice or not at all while a route goes.
+    left: Mutex<Left>,
 }
 
 impl Default for Routes {
     fn default() -> Routes {
-        Routes(Arc::new(Inner { descs: BY_ROUTE.each_ref().map(Definition::desc), figures: Mutex::default() }))
+        let descs = BY_ROUTE.each_ref().map(Definition::desc);
+        Routes(Arc::new(Inner { descs, figures: Mutex::default(), left: Mutex::default() }))
     }
 }
 
@@ -44,7 +49,18 @@ impl Routes {
     }
 
     fn remove(&self, labels: &[String; 3]) {
-        self.0.figures.lock().remove(labels);
+        let mut figures = self.0.figures.lock();
+        let gone = figures.remove(labels);
+        if let Some(apart) = gone.as_ref().and_then(|gone| gone.apart.get()) {
+            self.0.left.lock().take((labels, apart), figures.keys());
+        }
+    }
+
+    /// What all of them have counted, as Traefik tells requests apart.
+    pub(super) fn told_apart(&self) -> Books {
+        let figures = self.0.figures.lock();
+        let routes = figures.iter().map(|(labels, figures)| (labels, figures.apart.get().map(|apart| &**apart)));
+        self.0.left.lock().books(routes)
     }
 }
 
@@ -68,6 +84,8 @@ struct Figures {
     cells: Shards<Page>,
     /// Answers of a kind for which a worker's page has no room.
     others: Mutex<BTreeMap<u16, u64>>,
+    /// For Traefik's names, once somebody has wanted them.
+    apart: OnceLock<Box<Apart>>,
 }
 
 /// What one worker has counted. In the order of use: the first two lines of memory are all that most requests need.
@@ -170,7 +188,7 @@ impl Figures {
 }
 
 /// A metric with these labels, which are in alphabetical order.
-fn labelled<'a>(labels: impl Iterator<Item = (&'a str, &'a str)>) -> proto::Metric {
+pub(super) fn labelled<'a>(labels: impl Iterator<Item = (&'a str, &'a str)>) -> proto::Metric {
     let pairs = labels.map(|(name, value)| {
         let mut pair = proto::LabelPair::default();
         pair.set_name(name.to_owned());
@@ -180,7 +198,7 @@ fn labelled<'a>(labels: impl Iterator<Item = (&'a str, &'a str)>) -> proto::Metr
     proto::Metric::from_label(pairs.collect())
 }
 
-fn counted<'a>(labels: impl Iterator<Item = (&'a str, &'a str)>, count: u64) -> proto::Metric {
+pub(super) fn counted<'a>(labels: impl Iterator<Item = (&'a str, &'a str)>, count: u64) -> proto::Metric {
     let (mut metric, mut counter) = (labelled(labels), proto::Counter::default());
     counter.set_value(count as f64);
     metric.set_counter(counter);
@@ -266,6 +284,12 @@ impl RouteMetrics {
         self.count(request);
     }
 
+    /// The same request once more, told apart as Traefik does.
+    pub fn tell_apart(&self, request: &Finished<'_>, manner: &Manner) {
+        let apart = self.figures.apart.get_or_init(Box::default);
+        apart.count(kind(request.method, request.status), request, manner);
+    }
+
     /// Waypost answered by itself. `reason` is a [`Cause`](crate::reply::Cause) token.
     pub fn replied(&self, reason: &'static str) {
         self.replies.get(reason).inc();
@@ -312,11 +336,11 @@ fn kind(method: &Method, status: u16) -> u16 {
     number << STATUS | status
 }
 
-fn method_of(kind: u16) -> &'static str {
+pub(super) fn method_of(kind: u16) -> &'static str {
     METHODS[usize::from(kind >> STATUS) - 1]
 }
 
-fn status_of(kind: u16) -> String {
+pub(super) fn status_of(kind: u16) -> String {
     match kind & ((1 << STATUS) - 1) {
         0 => "other".to_owned(),
         status => status.to_string(),

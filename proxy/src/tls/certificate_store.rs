@@ -83,6 +83,11 @@ impl CertificateStore {
         connected_to || self.pairs.load().choose(sni).names.cover(&host)
     }
 
+    /// The certificate that a client is shown that asks for this name.
+    pub fn shown(&self, sni: Option<&str>) -> CertificateInfo {
+        self.pairs.load().choose(sni).info.clone()
+    }
+
     /// Whether any certificate covers the host, whichever would be chosen.
     pub fn has_name_for(&self, host: &str) -> bool {
         let host = Host::new(host);

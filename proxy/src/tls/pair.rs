@@ -24,10 +24,14 @@ pub struct CertificateInfo {
     pub cert: PathBuf,
     /// The subject's distinguished name, for example `CN=example.com`.
     pub subject: String,
+    /// The subject's common name, empty if it has none.
+    pub common_name: String,
     /// The names it covers, for example `example.com`, `*.example.com`, `10.0.0.1`.
     pub names: Vec<String>,
     /// The serial number, bytes in hex with colons between.
     pub serial: String,
+    /// The same, decimal.
+    pub serial_number: String,
     /// The start of its validity.
     pub not_before: SystemTime,
     /// The end of its validity.
@@ -138,8 +142,15 @@ fn describe(cert: &Path, leaf: &X509Certificate<'_>, names: &Names) -> Certifica
     CertificateInfo {
         cert: cert.to_owned(),
         subject: leaf.subject().to_string(),
+        common_name: leaf
+            .subject()
+            .iter_common_name()
+            .find_map(|name| name.as_str().ok())
+            .unwrap_or_default()
+            .to_owned(),
         names: names.iter().map(ToString::to_string).collect(),
         serial: leaf.raw_serial_as_string(),
+        serial_number: leaf.serial.to_string(),
         not_before: system_time(leaf.validity().not_before),
         not_after: system_time(leaf.validity().not_after),
     }

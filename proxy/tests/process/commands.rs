@@ -120,7 +120,8 @@ async fn what_stands_around_it_is_printed_for_the_config_at_hand() {
     generate("alerts", "alert: WaypostDown");
     generate("rules", "record: service:waypost_requests:rate5m");
     generate("alertmanager", "receivers:");
-    generate("dashboard", "\"schemaVersion\"");
+    generate("dashboard", "\"uid\": \"waypost-waypost\"");
+    generate("dashboards", "\"title\": \"Service ");
     check(&["generate", "traefik"], 2, "possible values");
 }
 

@@ -45,7 +45,11 @@ async fn explain_answers_from_a_file() {
     let file = ["-c", text(&path)];
     let ask = |request: &[&str], code: i32, said: &[&str]| check(&[&["explain"], request, &file].concat(), code, said);
     ask(&["POST", "http://a.example/x"], 0, &["route       all", "POST is repeated only if", "host: a.example"]);
-    ask(&["/x", "-H", "host: a.example", "--client", "10.0.0.7"], 0, &["x-real-ip: 10.0.0.7"]);
+    ask(
+        &["/x", "-H", "host: a.example", "--client", "10.0.0.7"],
+        0,
+        &["x-real-ip: 10.0.0.7", "client      10.0.0.7 (the other"],
+    );
     ask(&["/x"], 0, &["answer      400 bad_request"]);
     ask(&["/x", "-H", "host: a.example", "--json"], 0, &["\"taken\": true"]);
     ask(&["https://a.example/"], 1, &["no listener speaks https"]);

@@ -1,4 +1,4 @@
-//! The files of docs/observability, read.
+//! The files of docs/observability, read; and dashboards that are made of them.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -112,7 +112,11 @@ pub(super) struct Query {
 
 impl Dashboard {
     pub(super) fn read() -> Dashboard {
-        Dashboard(serde_json::from_str(&text("grafana/waypost.json")).unwrap())
+        Dashboard::of(&text("grafana/waypost.json"))
+    }
+
+    pub(super) fn of(text: &str) -> Dashboard {
+        Dashboard(serde_json::from_str(text).unwrap())
     }
 
     /// Rows, and what is in them.
@@ -120,16 +124,28 @@ impl Dashboard {
         self.0["panels"].as_array().unwrap()
     }
 
-    /// All that is asked in panels and for annotations.
-    pub(super) fn queries(&self) -> Vec<Query> {
+    /// Those in closed rows, too.
+    pub(super) fn all_panels(&self) -> impl Iterator<Item = &Value> {
+        self.panels()
+            .iter()
+            .flat_map(|panel| [panel].into_iter().chain(panel["panels"].as_array().into_iter().flatten()))
+    }
+
+    /// All that is asked in panels.
+    pub(super) fn shown(&self) -> Vec<Query> {
         let asked = |panel: &Value| -> Vec<Query> {
             let targets = panel["targets"].as_array().cloned().unwrap_or_default();
             targets.iter().map(|target| query(&panel["title"], &target["expr"], &target["legendFormat"])).collect()
         };
+        self.all_panels().flat_map(asked).collect()
+    }
+
+    /// All that is asked in panels and for annotations.
+    pub(super) fn queries(&self) -> Vec<Query> {
         let annotations =
             self.0["annotations"]["list"].as_array().unwrap().iter().filter(|one| one["expr"].is_string());
         let annotations = annotations.map(|one| query(&one["name"], &one["expr"], &one["textFormat"]));
-        self.panels().iter().flat_map(asked).chain(annotations).collect()
+        self.shown().into_iter().chain(annotations).collect()
     }
 
     /// What its variables ask for: the metric and the label, by the variable's name.

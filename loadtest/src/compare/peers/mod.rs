@@ -30,6 +30,9 @@ use super::{
 const PEERS: [&dyn Recipe; 6] =
     [&nginx::Nginx, &haproxy::Haproxy, &envoy::Envoy, &caddy::Caddy, &traefik::Traefik, &floor::Floor];
 
+/// Why peers have no part in what is about Waypost.
+const WAYPOST_ONLY: &str = "measured of Waypost only";
+
 /// How one proxy is started, and what it cannot do.
 pub trait Recipe: Sync {
     /// Its name, which is that of its program.
@@ -50,7 +53,7 @@ pub trait Recipe: Sync {
     }
     /// Why it has no part in a scenario; `None` if it has one.
     fn excuse(&self, kind: Kind) -> Option<&'static str> {
-        matches!(kind, Kind::Workers1 | Kind::Workers2).then_some("measured of Waypost only")
+        kind.is_of_waypost().then_some(WAYPOST_ONLY)
     }
     /// How it differs from the others in a scenario, where it does.
     fn remark(&self, _kind: Kind) -> Option<&'static str> {
@@ -86,6 +89,8 @@ pub struct Place {
     pub plain: u16,
     /// Port for TLS, with HTTP/2 and HTTP/1.1 by ALPN.
     pub tls: u16,
+    /// Port at which it may be watched.
+    pub admin: u16,
 }
 
 /// What a config is made of.
@@ -214,9 +219,11 @@ mod tests {
     use super::*;
 
     /// Every layout there is.
-    const LAYOUTS: [Layout; 7] = [
+    const LAYOUTS: [Layout; 9] = [
         Layout::Plain,
         Layout::Shipped,
+        Layout::Unwatched,
+        Layout::Watched,
         Layout::Routes(1),
         Layout::Routes(40),
         Layout::Endpoints(3),

@@ -4,7 +4,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Kind, Layout, Recipe, Setting};
+use super::{Kind, Layout, Recipe, Setting, WAYPOST_ONLY};
 
 /// Traefik from PATH.
 pub(super) struct Traefik;
@@ -32,7 +32,7 @@ impl Recipe for Traefik {
 
     fn excuse(&self, kind: Kind) -> Option<&'static str> {
         match kind {
-            Kind::Workers1 | Kind::Workers2 => Some("measured of Waypost only"),
+            kind if kind.is_of_waypost() => Some(WAYPOST_ONLY),
             Kind::Routes10k => Some("tries its rules one after the other and does not bear the rate"),
             _ => None,
         }

@@ -40,6 +40,7 @@ fn config(setting: &Setting<'_>) -> String {
         format!("  {{ name = \"up-{n}\", url = \"http://{upstream}\" }},")
     });
     let (extras, service_extras) = extras(setting);
+    let trusted = if watchable(*layout) { "trusted_proxies = [\"127.0.0.0/8\"]\n" } else { "" };
     let routes = routes(*layout);
     format!(
         r#"version = 1
@@ -49,7 +50,7 @@ workers = {workers}
 {extras}
 [listeners.web]
 address = "127.0.0.1:{plain}"
-
+{trusted}
 [listeners.websecure]
 address = "127.0.0.1:{tls}"
 tls = {{ certificates = [{{ cert = "{folder}/site.pem", key = "{folder}/site.key" }}] }}
@@ -71,22 +72,30 @@ fn routes(layout: Layout) -> String {
     })
 }
 
-/// What `shipped` adds to the file and to the service. The log's format is that of the others: JSON, the default, says four
-/// times as much.
-fn extras(Setting { folder, spare, layout, .. }: &Setting<'_>) -> (String, &'static str) {
-    if *layout != Layout::Shipped {
-        return (String::new(), "");
-    }
-    let file = format!(
-        r#"
-[admin]
-address = "127.0.0.1:{spare}"
+/// In both, so that they differ in nothing else: only a trusted client gets receipts.
+fn watchable(layout: Layout) -> bool {
+    matches!(layout, Layout::Unwatched | Layout::Watched)
+}
 
-[telemetry]
-metrics = {{}}
-access_log = {{ path = "{}/access.log", format = "combined" }}
-"#,
-        folder.display()
-    );
-    (file, "sticky = { cookie = \"lb\" }\nhealth_check = { path = \"/health\", interval = \"1s\" }\n")
+/// What a layout adds to the file and to the service.
+fn extras(setting: &Setting<'_>) -> (String, &'static str) {
+    match setting.layout {
+        Layout::Shipped => (
+            // The log's format is that of the others: JSON, the default, says four times as much.
+            telemetry(setting, "access_log = { path = \"{folder}/access.log\", format = \"combined\" }"),
+            "sticky = { cookie = \"lb\" }\nhealth_check = { path = \"/health\", interval = \"1s\" }\n",
+        ),
+        Layout::Unwatched => ("\n[telemetry]\nlog = { level = \"error\" }\n".to_owned(), ""),
+        Layout::Watched => (telemetry(setting, WATCHED), "health_check = { path = \"/health\", interval = \"1s\" }\n"),
+        _ => (String::new(), ""),
+    }
+}
+
+/// All that can be told, a line each.
+const WATCHED: &str = r#"log = { level = "info", format = "json" }
+access_log = { path = "{folder}/access.log", format = "json" }"#;
+
+fn telemetry(Setting { folder, spare, .. }: &Setting<'_>, keys: &str) -> String {
+    let keys = keys.replace("{folder}", &folder.display().to_string());
+    format!("\n[admin]\naddress = \"127.0.0.1:{spare}\"\n\n[telemetry]\nmetrics = {{}}\n{keys}\n")
 }
