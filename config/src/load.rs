@@ -78,7 +78,7 @@ pub fn parse(text: &str, path: &Path, environment: &dyn Fn(&str) -> Option<Strin
             let warnings = lint::warnings(&name, text, (&config, &document));
             Ok(Loaded { config, text: text.to_owned(), files, warnings })
         }
-        _ => Err(refuse(finds)),
+        _ => Err(Problems::new(&name, &lint::without_secrets(text, &document), finds)),
     }
 }
 
