@@ -193,7 +193,7 @@ fn stand_in(key: &str) -> Option<&'static str> {
         "version" => "1",
         "certificates" => "[]",
         "address" => "'[100::]:9'",
-        "url" => "'http://stand-in'",
+        "url" | "otlp" => "'http://stand-in'",
         "request" => "'/'",
         "expect" => "{ status = 200 }",
         "regex" | "to" | "name" | "service" | "cert" | "key" | "ca" => "'stand-in'",

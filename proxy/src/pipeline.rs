@@ -19,6 +19,7 @@ use crate::middleware::Flow;
 use crate::reply::{self, Cause, GrpcClient};
 use crate::snapshot::{ListenerView, RouteView};
 use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::traces::{Decides, Tracer};
 use crate::tunnel::{Limits, Side, Upgrade};
 use crate::upstream;
 use crate::upstream::retry;
@@ -33,6 +34,10 @@ pub struct View {
     pub listener: Option<Arc<ListenerView>>,
     /// If there is one.
     pub access_log: Option<AccessLog>,
+    /// If traces are made.
+    pub tracer: Option<Tracer>,
+    /// Number of the generation.
+    pub generation: u64,
 }
 
 /// A request, taken apart. What is used up is taken out.
@@ -69,7 +74,8 @@ pub async fn handle(
     let host = framing::host(head);
     let context = RequestContext::identify(downstream, head, host, &listener.config.trusted_proxies);
     let receipt = receipt::wanted(&mut head.headers, &context);
-    let books = Books { unrouted: Arc::clone(&listener.unrouted), access_log: view.access_log, receipt };
+    let trace = view.tracer.map(|tracer| tracer.begin(&mut head.headers, decides(&context), view.generation));
+    let books = Books { unrouted: Arc::clone(&listener.unrouted), access_log: view.access_log, trace, receipt };
     let mut exchange = Exchange::begin(books, downstream, head, context);
     let passed = match checked {
         Ok(()) => pass(&listener, &mut exchange, &mut asked).await,
@@ -88,6 +94,11 @@ pub async fn handle(
             invented(exchange, response, cause)
         }
     }
+}
+
+/// Whose word counts on whether the request is recorded.
+fn decides(context: &RequestContext) -> Decides {
+    if context.trusted { Decides::Peer } else { Decides::Ourselves }
 }
 
 /// From the head to the endpoint's answer, or to the reason why there is none.

@@ -7,7 +7,8 @@ use crate::document::Document;
 use crate::place::Place;
 
 /// Where secrets stand in a file.
-const PLACES: [&[&str]; 2] = [&["admin", "token"], &["services", "*", "sticky", "secrets", "*"]];
+const PLACES: [&[&str]; 3] =
+    [&["admin", "token"], &["services", "*", "sticky", "secrets", "*"], &["telemetry", "tracing", "headers", "*"]];
 
 /// A secret that whoever sees the file knows.
 pub(super) struct Exposed {
