@@ -47,7 +47,7 @@ def plain(attributes):
 def described(span):
     return {
         "trace": span.trace_id.hex(),
-        "span": span.span_id.hex(),
+        "id": span.span_id.hex(),
         "parent": span.parent_span_id.hex(),
         "state": span.trace_state,
         "name": span.name,

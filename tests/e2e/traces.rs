@@ -9,7 +9,7 @@ use waypost_tests::connection::Connection;
 use waypost_tests::tls::Authority;
 use waypost_tests::{CHECKED, Stack, client, eventually, trusting, websocket};
 
-use collector::{Collector, Span};
+use collector::{Collector, MISSING, Span};
 
 mod collector;
 
@@ -84,7 +84,7 @@ async fn check_delivery(config: &str, collector: &Collector, protocol: &str) {
     let (servers, clients) = split(requests(collector, 1).await);
     let (server, client) = (&servers[0], &clients[0]);
     assert_eq!((server.name.as_str(), client.name.as_str(), clients.len()), ("GET /echo/*", "GET", 1));
-    assert_eq!((&server.trace, &server.span, server.parent.as_str()), (&client.trace, &client.parent, ""));
+    assert_eq!((&server.trace, &server.id, server.parent.as_str()), (&client.trace, &client.parent, ""));
     assert_eq!((server.get("http.response.status_code"), server.get("url.path")), (&200.into(), &"/echo".into()));
     assert_eq!((server.get("waypost.route"), client.get("waypost.outcome")), (&"cart".into(), &"response".into()));
     assert!(
@@ -105,21 +105,21 @@ const KEYS: &str = r#", service_name = "edge", headers = { x-token = "open sesam
 
 #[tokio::test(flavor = "multi_thread")]
 async fn spans_are_delivered_over_grpc() {
-    let Some(python) = collector::installed() else { return };
+    let Some(python) = collector::installed() else { return println!("{MISSING}") };
     let collector = Collector::start(&python, &[]);
     check_delivery(&over_grpc(&collector, KEYS), &collector, "grpc").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn spans_are_delivered_over_http() {
-    let Some(python) = collector::installed() else { return };
+    let Some(python) = collector::installed() else { return println!("{MISSING}") };
     let collector = Collector::start(&python, &[]);
     check_delivery(&over_http(&collector, KEYS), &collector, "http").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn spans_are_delivered_over_tls_to_a_collector_that_is_believed() {
-    let Some(python) = collector::installed() else { return };
+    let Some(python) = collector::installed() else { return println!("{MISSING}") };
     let (authority, other) = (Authority::new("authority"), Authority::new("other"));
     let pair = authority.pair("collector", &["collector.example"]);
     let folder = tempfile::tempdir().unwrap();
@@ -148,7 +148,7 @@ async fn spans_are_delivered_over_tls_to_a_collector_that_is_believed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_attempt_has_its_span_with_the_reason() {
-    let Some(python) = collector::installed() else { return };
+    let Some(python) = collector::installed() else { return println!("{MISSING}") };
     let collector = Collector::start(&python, &[]);
     let stack = Stack::start(&over_grpc(&collector, "")).await;
     stack.container("web-1").crash().await;
@@ -157,7 +157,7 @@ async fn every_attempt_has_its_span_with_the_reason() {
     }
     let (servers, clients) = split(requests(&collector, 2).await);
     assert_eq!(clients.len() as f64, stack.total("waypost_attempts_total"));
-    let of = |server: &Span| clients.iter().filter(|client| client.parent == server.span).cloned().collect::<Vec<_>>();
+    let of = |server: &Span| clients.iter().filter(|client| client.parent == server.id).cloned().collect::<Vec<_>>();
     let attempts = servers.iter().map(of).find(|attempts| attempts.len() == 2).expect("one went to web-1 first");
     let said = |at: usize, key: &str| attempts[at].get(key).clone();
     assert_eq!([said(0, "waypost.endpoint"), said(1, "waypost.endpoint")], ["web-1", "web-2"]);
@@ -171,7 +171,7 @@ async fn every_attempt_has_its_span_with_the_reason() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn reply_of_our_own_is_a_span_with_its_reason() {
-    let Some(python) = collector::installed() else { return };
+    let Some(python) = collector::installed() else { return println!("{MISSING}") };
     let collector = Collector::start(&python, &[]);
     let stack = Stack::start(&over_grpc(&collector, "")).await;
     stack.container("web-1").crash().await;
@@ -185,7 +185,7 @@ async fn reply_of_our_own_is_a_span_with_its_reason() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn trusted_parents_trace_goes_on_and_endpoints_are_its_children() {
-    let Some(python) = collector::installed() else { return };
+    let Some(python) = collector::installed() else { return println!("{MISSING}") };
     let collector = Collector::start(&python, &[]);
     let stack = Stack::start(&trusting(&over_grpc(&collector, ", sample = \"0%\""))).await;
     stack.get("/").await;
@@ -193,14 +193,14 @@ async fn trusted_parents_trace_goes_on_and_endpoints_are_its_children() {
     let reply = stack.send(child_of(PARENT, "/echo")).await;
     let (servers, clients) = split(requests(&collector, 1).await);
     assert_eq!((servers[0].trace.as_str(), servers[0].parent.as_str()), (TRACE, "00f067aa0ba902b7"));
-    assert_eq!((servers[0].state.as_str(), clients[0].parent.as_str()), ("vendor=1", servers[0].span.as_str()));
-    assert_eq!(reply.echoed("traceparent"), [format!("00-{TRACE}-{}-01", clients[0].span)]);
+    assert_eq!((servers[0].state.as_str(), clients[0].parent.as_str()), ("vendor=1", servers[0].id.as_str()));
+    assert_eq!(reply.echoed("traceparent"), [format!("00-{TRACE}-{}-01", clients[0].id)]);
     assert_eq!(reply.echoed("tracestate"), ["vendor=1"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn stranger_does_not_decide_what_is_recorded() {
-    let Some(python) = collector::installed() else { return };
+    let Some(python) = collector::installed() else { return println!("{MISSING}") };
     let collector = Collector::start(&python, &[]);
     let silent = PARENT.replace("-01", "-00");
     let never = Stack::start(&over_grpc(&collector, ", sample = \"0%\"")).await;
@@ -212,18 +212,18 @@ async fn stranger_does_not_decide_what_is_recorded() {
     let reply = always.send(child_of(&silent, "/echo")).await;
     let (servers, clients) = split(requests(&collector, 1).await);
     assert_eq!((servers[0].trace.as_str(), servers[0].parent.as_str()), (TRACE, "00f067aa0ba902b7"));
-    assert_eq!(reply.echoed("traceparent"), [format!("00-{TRACE}-{}-01", clients[0].span)]);
+    assert_eq!(reply.echoed("traceparent"), [format!("00-{TRACE}-{}-01", clients[0].id)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_parent_begins_a_trace() {
-    let Some(python) = collector::installed() else { return };
+    let Some(python) = collector::installed() else { return println!("{MISSING}") };
     let collector = Collector::start(&python, &[]);
     let stack = Stack::start(&trusting(&over_grpc(&collector, ""))).await;
     let reply = stack.send(child_of("00-nonsense", "/echo")).await;
     let (servers, clients) = split(requests(&collector, 1).await);
     assert_eq!((servers[0].parent.as_str(), servers[0].state.as_str()), ("", ""));
-    assert_eq!(reply.echoed("traceparent"), [format!("00-{}-{}-01", servers[0].trace, clients[0].span)]);
+    assert_eq!(reply.echoed("traceparent"), [format!("00-{}-{}-01", servers[0].trace, clients[0].id)]);
     assert!(reply.echoed("tracestate").is_empty());
 }
 
@@ -234,7 +234,7 @@ fn is_in_upper_half(trace: &str) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn half_of_the_traces_are_recorded_and_their_identities_say_which() {
-    let Some(python) = collector::installed() else { return };
+    let Some(python) = collector::installed() else { return println!("{MISSING}") };
     let collector = Collector::start(&python, &[]);
     let stack = Stack::start(&over_grpc(&collector, ", sample = \"50%\"")).await;
     let mut connection = Connection::http1(stack.address("web")).await;
@@ -252,7 +252,7 @@ async fn half_of_the_traces_are_recorded_and_their_identities_say_which() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn access_log_names_the_trace_and_the_trace_the_request() {
-    let Some(python) = collector::installed() else { return };
+    let Some(python) = collector::installed() else { return println!("{MISSING}") };
     let collector = Collector::start(&python, &[]);
     let stack = Stack::start(&over_grpc(&collector, "")).await;
     stack.get("/").await;
@@ -264,7 +264,7 @@ async fn access_log_names_the_trace_and_the_trace_the_request() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn probes_are_in_no_trace() {
-    let Some(python) = collector::installed() else { return };
+    let Some(python) = collector::installed() else { return println!("{MISSING}") };
     let collector = Collector::start(&python, &[]);
     let config = over_grpc(&collector, "").replace("[services.shop]", &format!("[services.shop]\n{CHECKED}"));
     let stack = Stack::start(&config).await;
@@ -277,7 +277,7 @@ async fn probes_are_in_no_trace() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn span_of_a_websocket_ends_with_it() {
-    let Some(python) = collector::installed() else { return };
+    let Some(python) = collector::installed() else { return println!("{MISSING}") };
     let collector = Collector::start(&python, &[]);
     let stack = Stack::start(&over_grpc(&collector, "")).await;
     let mut socket = websocket::open(stack.address("web"), "/ws").await.unwrap();
@@ -292,7 +292,7 @@ async fn span_of_a_websocket_ends_with_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn request_over_http2_is_traced_alike() {
-    let Some(python) = collector::installed() else { return };
+    let Some(python) = collector::installed() else { return println!("{MISSING}") };
     let collector = Collector::start(&python, &[]);
     let stack = Stack::start(&over_grpc(&collector, "")).await;
     Connection::http2(stack.address("web")).await.send(client::get("/")).await.unwrap();
@@ -302,7 +302,7 @@ async fn request_over_http2_is_traced_alike() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn export_that_is_to_come_again_later_does() {
-    let Some(python) = collector::installed() else { return };
+    let Some(python) = collector::installed() else { return println!("{MISSING}") };
     for over in [over_grpc, over_http] {
         let collector = Collector::start(&python, &["--away", "2"]);
         let stack = Stack::start(&over(&collector, "")).await;
@@ -316,7 +316,7 @@ async fn export_that_is_to_come_again_later_does() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn spans_that_a_collector_does_not_want_are_counted() {
-    let Some(python) = collector::installed() else { return };
+    let Some(python) = collector::installed() else { return println!("{MISSING}") };
     for (option, exported, dropped) in [(&["--refuse"][..], 0.0, 2.0), (&["--reject", "1"], 1.0, 1.0)] {
         for over in [over_grpc, over_http] {
             let collector = Collector::start(&python, option);
@@ -342,7 +342,7 @@ async fn many(stack: &Stack, count: usize) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn collector_that_is_away_costs_spans_and_no_request_and_may_come_back() {
-    let Some(python) = collector::installed() else { return };
+    let Some(python) = collector::installed() else { return println!("{MISSING}") };
     let gone = Collector::start(&python, &[]);
     let (port, config) = (gone.grpc, over_grpc(&gone, ""));
     drop(gone);
@@ -360,7 +360,7 @@ async fn collector_that_is_away_costs_spans_and_no_request_and_may_come_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_queued_at_the_end_is_sent() {
-    let Some(python) = collector::installed() else { return };
+    let Some(python) = collector::installed() else { return println!("{MISSING}") };
     let collector = Collector::start(&python, &[]);
     let stack = Stack::start(&over_grpc(&collector, "")).await;
     many(&stack, 80).await;
@@ -370,7 +370,7 @@ async fn what_is_queued_at_the_end_is_sent() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn end_does_not_wait_for_a_collector_that_is_away() {
-    let Some(python) = collector::installed() else { return };
+    let Some(python) = collector::installed() else { return println!("{MISSING}") };
     let gone = Collector::start(&python, &[]);
     let config = over_grpc(&gone, "");
     drop(gone);
@@ -384,7 +384,7 @@ async fn end_does_not_wait_for_a_collector_that_is_away() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn reload_sends_traces_elsewhere_and_loses_none() {
-    let Some(python) = collector::installed() else { return };
+    let Some(python) = collector::installed() else { return println!("{MISSING}") };
     let [first, second] = [0; 2].map(|_| Collector::start(&python, &[]));
     let stack = Stack::start(&over_grpc(&first, "")).await;
     stack.get("/").await;

@@ -26,15 +26,13 @@ struct Listening {
     http: u16,
 }
 
-/// The Python that it runs under, if it is installed; says so if not.
+/// What a test says that could not have one.
+pub(super) const MISSING: &str = "skipped: there is no collector, tests/run installs it";
+
+/// The Python that it runs under, if it is installed.
 pub(super) fn installed() -> Option<PathBuf> {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("the folder lies in the target directory");
-    let python = target.join("collector/bin/python");
-    if !python.exists() {
-        println!("skipped: there is no collector, tests/run installs it");
-        return None;
-    }
-    Some(python)
+    Some(target.join("collector/bin/python")).filter(|python| python.exists())
 }
 
 impl Collector {
@@ -79,7 +77,7 @@ impl Drop for Collector {
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Span {
     pub(super) trace: String,
-    pub(super) span: String,
+    pub(super) id: String,
     pub(super) parent: String,
     pub(super) state: String,
     pub(super) name: String,

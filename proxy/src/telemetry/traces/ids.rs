@@ -34,8 +34,8 @@ impl TraceId {
 
     /// The part that is random whoever has made it (W3C Trace Context level 2, "Random Trace ID Flag").
     pub(super) fn randomness(self) -> u64 {
-        let [.., a, b, c, d, e, f, g] = self.to_bytes();
-        u64::from_be_bytes([0, a, b, c, d, e, f, g])
+        let bytes = self.to_bytes();
+        u64::from_be_bytes(*bytes.last_chunk().expect("sixteen bytes end with eight")) & (u64::MAX >> 8)
     }
 }
 

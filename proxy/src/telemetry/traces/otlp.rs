@@ -49,6 +49,7 @@ pub(super) struct InstrumentationScope {
 
 /// One piece of work.
 #[derive(Clone, PartialEq, Message)]
+#[expect(clippy::struct_field_names, reason = "they are called so in the specification")]
 pub(super) struct Span {
     #[prost(bytes = "vec", tag = "1")]
     pub(super) trace_id: Vec<u8>,
