@@ -141,6 +141,12 @@ impl<'t> Document<'t> {
         exact.then(|| self.nodes[id].span.clone())
     }
 
+    /// Every value of the file whose place is wanted, also where it was taken out.
+    pub(crate) fn values(&self, wanted: impl Fn(&Place) -> bool) -> impl Iterator<Item = (&Place, Range<usize>)> {
+        let values = self.nodes.iter().filter(|node| node.part == Part::Value && !node.stands_in);
+        values.filter(move |node| wanted(&node.place)).map(|node| (&node.place, node.span.clone()))
+    }
+
     fn locate(&self, place: &Place, part: Part) -> Option<(NodeId, bool)> {
         let mut at = (ROOT, ROOT, &self.root);
         for step in place.steps() {

@@ -126,6 +126,7 @@ fn missing_hint(key: &str) -> Option<String> {
         "ca" => "add ca = \"clients.pem\", the authorities that sign clients",
         "regex" => "add regex = \"^https://www\\\\.(.*)\"",
         "to" => "add to = \"https://$1\"",
+        "otlp" => "add otlp = \"http://127.0.0.1:4317\", where a collector takes OTLP",
         _ => return None,
     };
     Some(example.to_owned())
@@ -192,6 +193,7 @@ fn table_hint(kind: &str) -> Option<String> {
         "StickyTable" => "write { cookie = \"lb\" } or { client_ip = \"1h\" }",
         "Certificate" => "write { cert = \"site.pem\", key = \"site.key\" }",
         "HealthCheck" => "write { path = \"/health\" }",
+        "Tracing" => "write { otlp = \"http://127.0.0.1:4317\" }",
         "Retry" => "write { max_attempts = 3 }; 1 means no retry",
         _ => return None,
     };

@@ -78,7 +78,7 @@ pub fn parse(text: &str, path: &Path, environment: &dyn Fn(&str) -> Option<Strin
             let warnings = lint::warnings(&name, text, (&config, &document));
             Ok(Loaded { config, text: text.to_owned(), files, warnings })
         }
-        _ => Err(refuse(finds)),
+        _ => Err(Problems::new(&name, &lint::without_secrets(text, &document), finds)),
     }
 }
 
@@ -193,7 +193,7 @@ fn stand_in(key: &str) -> Option<&'static str> {
         "version" => "1",
         "certificates" => "[]",
         "address" => "'[100::]:9'",
-        "url" => "'http://stand-in'",
+        "url" | "otlp" => "'http://stand-in'",
         "request" => "'/'",
         "expect" => "{ status = 200 }",
         "regex" | "to" | "name" | "service" | "cert" | "key" | "ca" => "'stand-in'",

@@ -4,8 +4,9 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::service::UpstreamTls;
 use crate::telemetry::AccessLogPath;
-use crate::{Config, Listener, Service};
+use crate::{Config, Listener};
 
 /// The configuration with every relative file name made to start at the directory.
 pub(crate) fn resolve(mut config: Config, directory: &Path) -> Config {
@@ -25,7 +26,9 @@ pub(crate) fn of(config: &Config) -> Vec<PathBuf> {
 
 fn inputs(config: &mut Config) -> Vec<&mut PathBuf> {
     let listeners = config.listeners.values_mut().flat_map(listener_inputs);
-    listeners.chain(config.services.values_mut().flat_map(service_inputs)).collect()
+    let services = config.services.values_mut().flat_map(|service| tls_inputs(&mut service.tls));
+    let collector = config.telemetry.tracing.iter_mut().flat_map(|tracing| tls_inputs(&mut tracing.tls));
+    listeners.chain(services).chain(collector).collect()
 }
 
 fn listener_inputs(listener: &mut Listener) -> Vec<&mut PathBuf> {
@@ -34,8 +37,7 @@ fn listener_inputs(listener: &mut Listener) -> Vec<&mut PathBuf> {
     pairs.chain(tls.client_auth.iter_mut().map(|auth| &mut auth.ca)).collect()
 }
 
-fn service_inputs(service: &mut Service) -> Vec<&mut PathBuf> {
-    let tls = &mut service.tls;
+fn tls_inputs(tls: &mut UpstreamTls) -> Vec<&mut PathBuf> {
     [&mut tls.ca, &mut tls.client_cert, &mut tls.client_key].into_iter().flatten().collect()
 }
 

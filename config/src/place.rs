@@ -62,6 +62,13 @@ impl Place {
         names.iter().rev().all(|name| steps.next().is_some_and(|step| step.is_key(name)))
     }
 
+    /// Whether these are all its steps; `*` stands for any one.
+    pub(crate) fn is(&self, names: &[&str]) -> bool {
+        let mut steps = self.steps_back();
+        let fits = |name: &&str| steps.next().is_some_and(|step| *name == "*" || step.is_key(name));
+        names.iter().rev().all(fits) && steps.next().is_none()
+    }
+
     fn steps_back(&self) -> impl Iterator<Item = &Step> {
         std::iter::successors(self.0.as_deref(), |way| way.before.0.as_deref()).map(|way| &way.last)
     }

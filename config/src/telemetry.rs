@@ -1,13 +1,15 @@
-//! What Waypost says of itself: log, access log, metrics.
+//! What Waypost says of itself: log, access log, metrics, traces.
 //!
 //! Owns `[telemetry]`.
 
 use std::path::PathBuf;
 
+use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::value::Percent;
+use crate::service::UpstreamTls;
+use crate::value::{Duration, HeaderName, OtlpUrl, Percent, Secret, UpstreamUrl};
 
 /// What Waypost says of itself.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -19,6 +21,8 @@ pub struct Telemetry {
     pub access_log: Option<AccessLog>,
     /// Prometheus metrics.
     pub metrics: Metrics,
+    /// Traces for a collector; absent means none are made, and a request's own `traceparent` passes as it is.
+    pub tracing: Option<Tracing>,
 }
 
 /// The operator's log.
@@ -129,4 +133,99 @@ pub enum AccessLogFormat {
 pub struct Metrics {
     /// Whether `/metrics` has Traefik's names and labels beside Waypost's own, for dashboards and alerts made for Traefik v3.
     pub traefik_names: bool,
+}
+
+/// Traces by OpenTelemetry, sent to a collector over OTLP. The file says all of it: `OTEL_*` variables are not read.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Tracing {
+    /// Where the collector takes OTLP. Without a port, http means 4317 for gRPC and 4318 for HTTP, https means 443. A
+    /// path is for HTTP only, and used as it is; without one it is `/v1/traces`.
+    pub otlp: OtlpUrl,
+    /// How OTLP is spoken.
+    #[serde(default)]
+    pub protocol: OtlpProtocol,
+    /// The share of requests that is recorded, where a trusted peer's `traceparent` does not decide.
+    #[serde(default = "everything")]
+    pub sample: Percent,
+    /// Header fields of every export, for example `authorization`; their values are secrets.
+    #[serde(default)]
+    pub headers: IndexMap<HeaderName, Secret>,
+    /// What this Waypost is called in traces: the resource attribute `service.name`.
+    #[serde(default = "own_name")]
+    pub service_name: String,
+    /// Further resource attributes, for example `"deployment.environment.name" = "production"`.
+    #[serde(default)]
+    pub resource: IndexMap<String, String>,
+    /// The longest wait for the collector's answer, connecting included.
+    #[serde(default = "ten_seconds")]
+    pub timeout: Duration,
+    /// TLS to a collector whose URL is https.
+    #[serde(default)]
+    pub tls: UpstreamTls,
+}
+
+impl Tracing {
+    /// The collector's scheme, host and port.
+    pub fn collector(&self) -> UpstreamUrl {
+        let OtlpUrl { tls, host, port, .. } = &self.otlp;
+        let usual = match (tls, self.protocol) {
+            (true, _) => 443,
+            (false, OtlpProtocol::Grpc) => 4317,
+            (false, OtlpProtocol::Http) => 4318,
+        };
+        UpstreamUrl { tls: *tls, host: host.clone(), port: port.unwrap_or(usual) }
+    }
+
+    /// The path that spans are posted to.
+    pub fn path(&self) -> &str {
+        match self.protocol {
+            OtlpProtocol::Grpc => "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
+            OtlpProtocol::Http => self.otlp.path.as_deref().unwrap_or("/v1/traces"),
+        }
+    }
+}
+
+fn everything() -> Percent {
+    Percent::ALL
+}
+
+fn own_name() -> String {
+    "waypost".to_owned()
+}
+
+fn ten_seconds() -> Duration {
+    Duration::seconds(10)
+}
+
+/// How OTLP is spoken.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OtlpProtocol {
+    /// gRPC: HTTP/2, over TLS or with prior knowledge.
+    #[default]
+    Grpc,
+    /// HTTP/1.1 with bodies in protobuf.
+    Http,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(keys: &str, expected: &str) {
+        let tracing: Tracing = toml::from_str(keys).unwrap();
+        assert_eq!(format!("{}{}", tracing.collector(), tracing.path()), expected);
+    }
+
+    #[test]
+    fn collector_is_found_where_collectors_are() {
+        let export = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
+        check("otlp = 'http://collector'", &format!("http://collector:4317{export}"));
+        check("otlp = 'http://[::1]:55680/'", &format!("http://[::1]:55680{export}"));
+        check("otlp = 'https://otlp.example'", &format!("https://otlp.example{export}"));
+        check("otlp = 'http://collector'\nprotocol = 'http'", "http://collector:4318/v1/traces");
+        check("otlp = 'https://otlp.example/otlp/v1/traces'\nprotocol = 'http'", "https://otlp.example/otlp/v1/traces");
+    }
 }

@@ -444,6 +444,57 @@ impl fmt::Display for UpstreamUrl {
 
 text_value!(UpstreamUrl, "scheme, host and port", "http://10.0.0.1:8080");
 
+/// Where a collector takes OTLP: scheme, host, and a port and a path if the usual ones will not do.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct OtlpUrl {
+    /// Whether the scheme is `https`.
+    pub tls: bool,
+    /// A name, or an address (IPv6 without its brackets).
+    pub host: String,
+    /// The port, if the text has one.
+    pub port: Option<u16>,
+    /// The path, if the text has one and it is not `/`.
+    pub path: Option<String>,
+}
+
+impl FromStr for OtlpUrl {
+    type Err = String;
+    fn from_str(text: &str) -> Result<OtlpUrl, String> {
+        let (scheme, rest) = text
+            .split_once("://")
+            .ok_or_else(|| format!("a collector's url begins with http:// or https://; write \"http://{text}\""))?;
+        let tls = match scheme {
+            "http" => false,
+            "https" => true,
+            _ => return Err(format!("the scheme is http or https, not `{scheme}`; `protocol` says what is spoken")),
+        };
+        let (authority, path) = rest.find('/').map_or((rest, "/"), |at| rest.split_at(at));
+        if authority.contains('@') {
+            return Err("a url is no place for a password; write headers = { authorization = \"…\" }".to_owned());
+        }
+        if path.contains(['?', '#']) || !path.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(format!("`{path}` is not a path; visible ASCII without `?` and `#`"));
+        }
+        // No port is written as 0, which is refused.
+        let (host, port) = split_authority(authority, 0)?;
+        check_host_name(&host.to_ascii_lowercase())?;
+        let path = (path != "/").then(|| path.to_owned());
+        Ok(OtlpUrl { tls, host, port: (port > 0).then_some(port), path })
+    }
+}
+
+impl fmt::Display for OtlpUrl {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let brackets = if self.host.contains(':') { ["[", "]"] } else { [""; 2] };
+        let scheme = if self.tls { "https" } else { "http" };
+        write!(formatter, "{scheme}://{}{}{}", brackets[0], self.host, brackets[1])?;
+        self.port.map_or(Ok(()), |port| write!(formatter, ":{port}"))?;
+        formatter.write_str(self.path.as_deref().unwrap_or_default())
+    }
+}
+
+text_value!(OtlpUrl, "scheme, host, port and path of a collector", "http://127.0.0.1:4317");
+
 /// What the `hash` balancer hashes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum HashKey {
@@ -702,6 +753,14 @@ mod tests {
         good::<UpstreamUrl>("https://web.internal/", "https://web.internal");
         good::<UpstreamUrl>("http://[::1]:80", "http://[::1]");
         bad::<UpstreamUrl>(&["10.0.0.1:80", "tcp://a:1", "http://", "http://a:0", "http://a/b", "http://u@a"]);
+    }
+
+    #[test]
+    fn collectors_urls_may_have_a_port_and_a_path() {
+        good::<OtlpUrl>("http://127.0.0.1:4317", "http://127.0.0.1:4317");
+        good::<OtlpUrl>("https://otlp.example/", "https://otlp.example");
+        good::<OtlpUrl>("http://[::1]:4318/v1/traces", "http://[::1]:4318/v1/traces");
+        bad::<OtlpUrl>(&["127.0.0.1:4317", "grpc://a:1", "http://", "http://a:0", "http://u:p@a", "http://a/b?c"]);
     }
 
     #[test]

@@ -39,8 +39,6 @@ const UNSUPPORTED: &[&str] = &[
     "rate_limit",
     "rule",
     "split",
-    "tests",
-    "tracing",
 ];
 
 /// Words of other proxies, and ours for them. A word may stand for several of ours; the first that is known counts.
@@ -109,6 +107,17 @@ const FOREIGN: &[(&str, &str)] = &[
     ("healthy_threshold", "rise"),
     ("unhealthy_threshold", "fall"),
     ("accesslog", "access_log"),
+    ("traces", "tracing"),
+    ("opentelemetry", "tracing"),
+    ("otel", "tracing"),
+    ("endpoint", "otlp"),
+    ("url", "otlp"),
+    ("address", "otlp"),
+    ("sample_rate", "sample"),
+    ("sampling", "sample"),
+    ("resource_attributes", "resource"),
+    ("attributes", "resource"),
+    ("http/protobuf", "http"),
     ("api", "admin"),
     ("roundrobin", "round_robin"),
     ("wrr", "round_robin"),

@@ -18,6 +18,7 @@ use crate::reply::Cause;
 use crate::snapshot::RouteView;
 use crate::telemetry::access_log::{AccessLog, Attempt, Record};
 use crate::telemetry::metrics::{Finished, RouteMetrics};
+use crate::telemetry::traces::{Attempted, Attempting, Served, Trace, TraceId, kept};
 use crate::telemetry::traefik::{Manner, Protocol};
 use crate::upstream::Endpoint;
 use crate::upstream::retry::Verdict;
@@ -39,7 +40,10 @@ pub struct Exchange {
     method: Method,
     /// Where it is counted: with the requests without a route, until there is one.
     metrics: Arc<RouteMetrics>,
-    journal: Option<Journal>,
+    access_log: Option<AccessLog>,
+    trace: Option<Trace>,
+    /// For those of the two that will tell of it.
+    request: Option<RequestLine>,
     /// Every attempt, if somebody wants to know: the access log, or the client.
     attempts: Option<Vec<Attempt>>,
     receipt: bool,
@@ -49,6 +53,8 @@ pub struct Exchange {
     picked: Option<Picked>,
     status: Option<StatusCode>,
     cause: Option<Cause>,
+    /// Whether the endpoint's body did.
+    broke_off: bool,
     /// When the last attempt was over.
     answered_at: Option<Instant>,
     head_after: Option<Duration>,
@@ -66,6 +72,8 @@ pub struct Books {
     pub unrouted: Arc<RouteMetrics>,
     /// If there is one.
     pub access_log: Option<AccessLog>,
+    /// Its place in one, if traces are made.
+    pub trace: Option<Trace>,
     /// Whether the client gets one.
     pub receipt: bool,
     /// What the request is spoken in, if that is written down.
@@ -75,20 +83,18 @@ pub struct Books {
 #[derive(Debug, Clone)]
 struct RouteNames {
     route: Arc<str>,
+    pattern: Option<Arc<str>>,
     service: Arc<str>,
 }
 
 impl RouteNames {
     fn of(route: &RouteView) -> RouteNames {
-        RouteNames { route: Arc::clone(&route.name), service: Arc::clone(&route.service.name) }
+        RouteNames {
+            route: Arc::clone(&route.name),
+            pattern: route.pattern.clone(),
+            service: Arc::clone(&route.service.name),
+        }
     }
-}
-
-/// What the access log will say and nobody else wants to know.
-#[derive(Debug)]
-struct Journal {
-    log: AccessLog,
-    request: RequestLine,
 }
 
 /// What the client asked for, as it was sent.
@@ -100,6 +106,17 @@ struct RequestLine {
     user_agent: Option<HeaderValue>,
 }
 
+/// How an attempt ended.
+#[derive(Debug, Clone, Copy)]
+pub struct Ended {
+    /// In the words of the metrics.
+    pub outcome: &'static str,
+    /// Of the response, if there was one.
+    pub status: Option<StatusCode>,
+    /// What it says about the endpoint.
+    pub verdict: Option<Verdict>,
+}
+
 impl Exchange {
     /// The head is there: the books are opened.
     pub fn begin(
@@ -109,12 +126,15 @@ impl Exchange {
         context: RequestContext,
     ) -> Box<Exchange> {
         downstream.activity.begin();
+        let told = books.access_log.is_some() || books.trace.as_ref().is_some_and(Trace::is_recorded);
         Box::new(Exchange {
             method: head.method.clone(),
             metrics: books.unrouted,
             attempts: (books.receipt || books.access_log.is_some()).then(Vec::new),
             receipt: books.receipt,
-            journal: books.access_log.map(|log| Journal { log, request: RequestLine::of(head) }),
+            access_log: books.access_log,
+            trace: books.trace,
+            request: told.then(|| RequestLine::of(head)),
             names: None,
             downstream: Arc::clone(downstream),
             context,
@@ -125,6 +145,7 @@ impl Exchange {
             picked: None,
             status: None,
             cause: None,
+            broke_off: false,
             answered_at: None,
             head_after: None,
             upgraded: false,
@@ -150,9 +171,18 @@ impl Exchange {
         self.picked = Some(picked);
     }
 
+    /// The attempt, begun then, gets its own place in the trace; the head that goes to the endpoint says which.
+    pub fn traced(&mut self, begun: Instant, head: &mut request::Parts) {
+        let (Some(trace), Some(picked)) = (&mut self.trace, &self.picked) else { return };
+        let Endpoint { name, config, .. } = &*picked.endpoint;
+        let attempt = Attempting { endpoint: name, url: &config.url, path: head.uri.path(), begun };
+        trace.attempting(&attempt, &mut head.headers);
+    }
+
     /// An attempt that was begun then is over.
-    pub fn attempted(&mut self, outcome: &'static str, verdict: Option<Verdict>, begun: Instant) {
+    pub fn attempted(&mut self, ended: Ended, begun: Instant) {
         let Some(picked) = &mut self.picked else { return };
+        let Ended { outcome, status, verdict } = ended;
         picked.became(verdict);
         let now = Instant::now();
         let elapsed = now.saturating_duration_since(begun);
@@ -160,7 +190,15 @@ impl Exchange {
         if let Some(attempts) = &mut self.attempts {
             attempts.push(Attempt { endpoint: Arc::clone(&picked.endpoint.name), outcome, elapsed });
         }
+        if let Some(trace) = &mut self.trace {
+            trace.attempted(Attempted { outcome, status, at: now });
+        }
         self.answered_at = Some(now);
+    }
+
+    /// The trace it belongs to, if traces are made.
+    pub fn trace_id(&self) -> Option<TraceId> {
+        self.trace.as_ref().map(Trace::id)
     }
 
     /// What the client gets told of it, if it wants that and may.
@@ -168,7 +206,7 @@ impl Exchange {
         self.receipt.then(|| receipt::written(self.names(), self.attempts.as_deref().unwrap_or_default()))
     }
 
-    /// Of the route and its service.
+    /// Of the route, and of its service.
     fn names(&self) -> Option<(&str, &str)> {
         let kept = self.names.as_ref().map(|names| (&*names.route, &*names.service));
         kept.or_else(|| self.route.as_ref().map(|route| (&*route.name, &*route.service.name)))
@@ -205,6 +243,7 @@ impl Exchange {
     /// The endpoint's body ended before its end.
     pub fn upstream_broke_off(&mut self) {
         self.cause = Some(Cause::UpstreamReset);
+        self.broke_off = true;
         if let Some(picked) = &mut self.picked {
             picked.became(Some(Verdict::Bad));
         }
@@ -257,7 +296,7 @@ impl Exchange {
     }
 
     fn log(&self, elapsed: Duration) {
-        let Some(Journal { log, request }) = &self.journal else { return };
+        let (Some(log), Some(request)) = (&self.access_log, &self.request) else { return };
         let attempts = self.attempts.as_deref().unwrap_or_default();
         let (route, service) = self.names().unzip();
         log.record(&Record {
@@ -281,10 +320,46 @@ impl Exchange {
             attempts,
             tls: self.downstream.tls_log.as_deref(),
             request_id: &self.context.request_id,
+            trace_id: self.trace_id(),
             user_agent: request.user_agent.as_ref(),
             referer: request.referer.as_ref(),
             upgraded: self.upgraded,
         });
+    }
+
+    fn record(&mut self, now: Instant) {
+        if let Some(trace) = self.trace.take() {
+            trace.finish(|| self.served(now));
+        }
+    }
+
+    fn served(&self, now: Instant) -> Served {
+        let request = self.request.as_ref().expect("it is kept where somebody will be told");
+        let names = self.names.clone().or_else(|| self.route.as_deref().map(RouteNames::of));
+        let (route, pattern, service) = names
+            .map_or((None, None, None), |RouteNames { route, pattern, service }| (Some(route), pattern, Some(service)));
+        let context = &self.context;
+        Served {
+            time: context.time,
+            started: context.started,
+            ended: now,
+            listener: Arc::clone(&context.listener),
+            port: self.downstream.local_port.clone(),
+            route,
+            pattern,
+            service,
+            client_ip: context.client_ip,
+            secure: context.secure,
+            method: kept(self.method.as_str().as_bytes()),
+            path: kept(request.target.path().as_bytes()),
+            protocol: request.version,
+            host: kept(context.host.as_bytes()),
+            user_agent: request.user_agent.as_ref().map(|agent| kept(agent.as_bytes())),
+            request_id: kept(context.request_id.as_bytes()),
+            status: self.status_code(),
+            reason: self.cause.map(Cause::token),
+            broke_off: self.broke_off,
+        }
     }
 }
 
@@ -294,6 +369,7 @@ impl Drop for Exchange {
         let elapsed = now.saturating_duration_since(self.context.started);
         self.count(elapsed);
         self.log(elapsed);
+        self.record(now);
         if self.upgraded {
             self.downstream.activity.tunnel_ended();
         }

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use waypost_config::value::RetryOn;
 
 use crate::body::Upload;
-use crate::exchange::Exchange;
+use crate::exchange::{Ended, Exchange};
 use crate::reply::Cause;
 use crate::snapshot::RouteView;
 use crate::upstream::attempt::{self, Failure, Parcel, Patience};
@@ -25,7 +25,7 @@ pub struct Failover<'a> {
     service: &'a Service,
     affinity: &'a Affinity,
     /// As it goes to the endpoint.
-    head: &'a request::Parts,
+    head: &'a mut request::Parts,
     upload: Option<Arc<Upload>>,
     /// What the balancer hashes.
     key: u64,
@@ -54,12 +54,12 @@ impl Courier for Connections {
 }
 
 impl<'a> Failover<'a> {
-    /// Ready for the first attempt. `head` is what goes to the endpoint.
+    /// Ready for the first attempt. `head` is what goes to the endpoint, but for the attempt's place in the trace.
     pub fn new(
         exchange: &Exchange,
         route: &'a RouteView,
         affinity: &'a Affinity,
-        head: &'a request::Parts,
+        head: &'a mut request::Parts,
     ) -> Failover<'a> {
         let service = &route.service;
         let begun = Instant::from_std(exchange.context.started);
@@ -109,19 +109,27 @@ impl<'a> Failover<'a> {
         let endpoint = Arc::clone(&picked.endpoint);
         exchange.attempting(picked);
         let begun = self.begun.take().unwrap_or_else(Instant::now);
-        let Failover { head, patience, fresh, .. } = *self;
+        exchange.traced(begun.into_std(), self.head);
+        let Failover { ref head, patience, fresh, .. } = *self;
         let parcel = Parcel { head, upload: self.upload.as_ref(), patience, begun, fresh };
         let result = courier.carry(&endpoint, &parcel).await;
-        exchange.attempted(outcome(&result), verdict(&result), begun.into_std());
+        exchange.attempted(ended(&result), begun.into_std());
         if let Err(failure) = &result {
-            self.failed_at(&endpoint, failure);
+            self.failed_at(&endpoint, failure, exchange);
         }
         result
     }
 
-    fn failed_at(&self, endpoint: &Endpoint, failure: &Failure) {
-        let (service, reason) = (&self.service.name, failure.cause.token());
-        tracing::debug!(%service, endpoint = %endpoint.name, reason, detail = failure.detail, "attempt failed");
+    fn failed_at(&self, endpoint: &Endpoint, failure: &Failure, exchange: &Exchange) {
+        tracing::debug!(
+            service = %self.service.name,
+            endpoint = %endpoint.name,
+            reason = failure.cause.token(),
+            detail = failure.detail,
+            request_id = exchange.context.request_id.to_str().ok(),
+            trace_id = exchange.trace_id().map(tracing::field::display),
+            "attempt failed"
+        );
         if retry::kind_of(failure.cause).is_some() {
             endpoint.suspect();
         }
@@ -191,6 +199,11 @@ fn verdict(result: &Attempted) -> Option<Verdict> {
         Ok(response) => Some(Verdict::of_status(retry::status_of(response.status(), response.headers()))),
         Err(failure) => Verdict::of_failure(failure.cause),
     }
+}
+
+fn ended(result: &Attempted) -> Ended {
+    let status = result.as_ref().ok().map(Response::status);
+    Ended { outcome: outcome(result), status, verdict: verdict(result) }
 }
 
 /// The result in the words of the metrics.

@@ -19,6 +19,7 @@ use crate::middleware::Flow;
 use crate::reply::{self, Cause, GrpcClient};
 use crate::snapshot::{ListenerView, RouteView};
 use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::traces::{Decides, Tracer};
 use crate::telemetry::traefik::Protocol;
 use crate::tunnel::{Limits, Side, Upgrade};
 use crate::upstream;
@@ -34,6 +35,10 @@ pub struct View {
     pub listener: Option<Arc<ListenerView>>,
     /// If there is one.
     pub access_log: Option<AccessLog>,
+    /// If traces are made.
+    pub tracer: Option<Tracer>,
+    /// Number of the generation.
+    pub generation: u64,
 }
 
 /// A request, taken apart. What is used up is taken out.
@@ -71,7 +76,9 @@ pub async fn handle(
     let context = RequestContext::identify(downstream, head, host, &listener.config.trusted_proxies);
     let receipt = receipt::wanted(&mut head.headers, &context);
     let protocol = if listener.traefik_names { Some(spoken(asked.upgrade.as_ref(), head)) } else { None };
-    let books = Books { unrouted: Arc::clone(&listener.unrouted), access_log: view.access_log, receipt, protocol };
+    let trace = view.tracer.map(|tracer| tracer.begin(&mut head.headers, decides(&context), view.generation));
+    let books =
+        Books { unrouted: Arc::clone(&listener.unrouted), access_log: view.access_log, trace, receipt, protocol };
     let mut exchange = Exchange::begin(books, downstream, head, context);
     let passed = match checked {
         Ok(()) => pass(&listener, &mut exchange, &mut asked).await,
@@ -95,6 +102,11 @@ pub async fn handle(
 /// As Traefik tells requests apart.
 fn spoken(upgrade: Option<&Upgrade>, head: &request::Parts) -> Protocol {
     if upgrade.is_some_and(Upgrade::is_websocket) { Protocol::WebSocket } else { Protocol::of(&head.headers) }
+}
+
+/// Whose word counts on whether the request is recorded.
+fn decides(context: &RequestContext) -> Decides {
+    if context.trusted { Decides::Peer } else { Decides::Ourselves }
 }
 
 /// From the head to the endpoint's answer, or to the reason why there is none.

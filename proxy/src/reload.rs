@@ -339,7 +339,9 @@ impl Reloader {
 fn is_tls_input(config: &Config, path: &Path) -> bool {
     let client_auth = |listener: &Listener| listener.tls.as_ref().and_then(|tls| tls.client_auth.clone());
     let authorities = config.listeners.values().filter_map(client_auth).any(|auth| auth.ca == path);
-    authorities || config.services.values().any(|service| service.tls.files().any(|file| file == path))
+    let collector = config.telemetry.tracing.iter().flat_map(|tracing| tracing.tls.files());
+    let mut files = config.services.values().flat_map(|service| service.tls.files()).chain(collector);
+    authorities || files.any(|file| file == path)
 }
 
 /// Whether it does what the file's own tests expect.

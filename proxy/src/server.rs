@@ -288,7 +288,11 @@ impl Waypost {
         let process = self.process;
         let ended = tokio::task::spawn_blocking(move || {
             process.edge.stop();
-            if let Some(log) = &process.shared.snapshot.load().access_log {
+            let snapshot = process.shared.snapshot.load();
+            if let Some(tracer) = &snapshot.tracer {
+                tracer.close(LAST_SPANS);
+            }
+            if let Some(log) = &snapshot.access_log {
                 log.close(LAST_LINES);
             }
         });
@@ -300,6 +304,9 @@ impl Waypost {
 
 /// How long the access log may take to write out what it has.
 const LAST_LINES: Duration = Duration::from_secs(2);
+
+/// How long the collector may take for what is left.
+const LAST_SPANS: Duration = Duration::from_secs(2);
 
 impl Process {
     /// Has an order carried out, and waits for what comes of it.

@@ -19,6 +19,7 @@ use crate::reply::Cause;
 use crate::router::{Lookup, Router};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::RouteMetrics;
+use crate::telemetry::traces::Tracer;
 use crate::tls::CertificateStore;
 use crate::upstream::{Endpoint, Service};
 pub use compile::{Before, CompileError, Ground, compile};
@@ -36,6 +37,8 @@ pub struct Snapshot {
     pub services: IndexMap<Arc<str>, Arc<Service>>,
     /// Where requests are written down, if they are.
     pub access_log: Option<AccessLog>,
+    /// Where traces are recorded, if they are made.
+    pub tracer: Option<Tracer>,
 }
 
 /// What one listener knows.
@@ -71,6 +74,8 @@ pub struct ListenerTls {
 pub struct RouteView {
     /// Its name in the file.
     pub name: Arc<str>,
+    /// The paths that it is for, if it is for some only: `/cart`, `/api/*`, or a regular expression.
+    pub pattern: Option<Arc<str>>,
     /// Its middlewares.
     pub chain: Chain,
     /// Where it leads.

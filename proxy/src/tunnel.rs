@@ -139,7 +139,9 @@ impl Upgrade {
     /// Carries bytes both ways until the end; the exchange ends with it.
     pub async fn carry(self, upstream: Side, exchange: Box<Exchange>, limits: Limits) {
         let (Some(client), Some(upstream)) = tokio::join!(self.client.reached(), upstream.reached()) else {
-            return tracing::debug!("upgrade failed: one side is gone");
+            let request_id = exchange.context.request_id.to_str().ok();
+            let trace_id = exchange.trace_id().map(tracing::field::display);
+            return tracing::debug!(request_id, trace_id, "upgrade failed: one side is gone");
         };
         let frames = if self.websocket { Some(Frames::default()) } else { None };
         let mut tunnel = Tunnel::new(client, upstream, frames);

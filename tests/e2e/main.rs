@@ -50,4 +50,5 @@ mod slow_readers;
 mod streaming;
 mod testssl;
 mod tls;
+mod traces;
 mod websocket;

@@ -231,8 +231,8 @@ impl Asking {
         let listener = &snapshot.listeners["web"];
         let (mut head, downstream) = (self.head(), self.downstream());
         let context = RequestContext::identify(&downstream, &head, "shop.example", &[]);
-        let books =
-            Books { unrouted: Arc::clone(&listener.unrouted), access_log: None, receipt: false, protocol: None };
+        let unrouted = Arc::clone(&listener.unrouted);
+        let books = Books { unrouted, access_log: None, trace: None, receipt: false, protocol: None };
         let mut exchange = Exchange::begin(books, &downstream, &head, context);
         let route = Arc::clone(listener.find(&head, &exchange.context).expect("one route takes all"));
         exchange.routed(&route);
@@ -245,7 +245,7 @@ impl Asking {
         let idempotent = self.key || self.method == Method::GET;
         world.lock().model.begins(*id, (self.client, idempotent), pin_of(&affinity), world.now());
         let _leaves = Leaves(&self.played);
-        let result = Failover::new(&exchange, &route, &affinity, &head).run_by(&self.played, &mut exchange).await;
+        let result = Failover::new(&exchange, &route, &affinity, &mut head).run_by(&self.played, &mut exchange).await;
         world.lock().model.settled(*id, result.as_ref().err().copied(), world.now());
         let Ok(response) = result else { return };
         let name = exchange.endpoint().expect("one answered").name.to_string();

@@ -126,10 +126,15 @@ pub(crate) fn warnings(name: &str, text: &str, (config, document): (&Config, &Do
     linter.listeners();
     linter.services();
     linter.retries();
-    let exposed = secrets::in_plain_text(text, (config, document));
+    let exposed = secrets::in_plain_text(text, document);
     linter.secrets(&exposed);
     let finds = placed(linter.remarks, document);
     Problems::new(name, &secrets::masked(text, &exposed), finds)
+}
+
+/// The text as it may be drawn.
+pub(crate) fn without_secrets(text: &str, document: &Document<'_>) -> String {
+    secrets::masked(text, &secrets::in_plain_text(text, document))
 }
 
 impl Problems {

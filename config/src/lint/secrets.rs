@@ -3,10 +3,12 @@
 use std::ops::Range;
 
 use super::{Lint, Linter};
-use crate::Config;
-use crate::document::{Document, Part};
+use crate::document::Document;
 use crate::place::Place;
-use crate::service::Sticky;
+
+/// Where secrets stand in a file.
+const PLACES: [&[&str]; 3] =
+    [&["admin", "token"], &["services", "*", "sticky", "secrets", "*"], &["telemetry", "tracing", "headers", "*"]];
 
 /// A secret that whoever sees the file knows.
 pub(super) struct Exposed {
@@ -16,19 +18,10 @@ pub(super) struct Exposed {
 }
 
 /// Every secret that is no reference to a variable or a file.
-pub(super) fn in_plain_text(text: &str, (config, document): (&Config, &Document<'_>)) -> Vec<Exposed> {
-    let token = Place::root().keys(&["admin", "token"]);
-    let secrets = config.services.iter().flat_map(|(name, service)| {
-        let count = match &service.sticky {
-            Some(Sticky::Cookie(cookie)) => cookie.secrets.len(),
-            _ => 0,
-        };
-        let list = Place::root().keys(&["services", name, "sticky", "secrets"]);
-        (0..count).map(move |index| list.index(index))
-    });
-    let written = |place: Place| Some(Exposed { span: document.span(&place, Part::Value)?, place });
-    let exposed = [token].into_iter().chain(secrets).filter_map(written);
-    exposed.filter(|secret| text.get(secret.span.clone()).is_some_and(|value| !value.contains("${"))).collect()
+pub(super) fn in_plain_text(text: &str, document: &Document<'_>) -> Vec<Exposed> {
+    let secrets = document.values(|place| PLACES.iter().any(|names| place.is(names)));
+    let exposed = secrets.filter(|(_, span)| text.get(span.clone()).is_some_and(|value| !value.contains("${")));
+    exposed.map(|(place, span)| Exposed { place: place.clone(), span }).collect()
 }
 
 /// The text with stars in the place of secrets; all that is not secret stays where it is.

@@ -94,7 +94,7 @@ impl Checker<'_> {
     }
 }
 
-fn own_field(name: &HeaderName) -> Option<Complaint> {
+pub(super) fn own_field(name: &HeaderName) -> Option<Complaint> {
     let own = OWN_FIELDS.contains(&name.as_str());
     own.then(|| {
         Complaint::new(format!("`{name}` belongs to one connection, not to the message"))

@@ -9,6 +9,7 @@ mod routes;
 mod server;
 mod services;
 mod tests_of_the_file;
+mod tracing;
 
 use std::path::Path;
 
@@ -33,6 +34,7 @@ pub(crate) fn check(config: &Config, document: &Document<'_>) -> Vec<Find> {
     let mut checker = Checker { config, document, finds: Vec::new() };
     checker.root();
     checker.server();
+    checker.tracing();
     checker.listeners();
     checker.routes();
     checker.middlewares();

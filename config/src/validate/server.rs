@@ -1,4 +1,4 @@
-//! `[server]`, `[admin]` and `[telemetry]`.
+//! `[server]`, `[admin]` and `[telemetry.access_log]`.
 
 use super::Checker;
 use crate::place::Place;

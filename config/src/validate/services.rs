@@ -148,7 +148,7 @@ impl Checker<'_> {
         }
     }
 
-    fn upstream_tls(&mut self, place: &Place, tls: &UpstreamTls) {
+    pub(super) fn upstream_tls(&mut self, place: &Place, tls: &UpstreamTls) {
         for (key, other, there) in [
             ("client_cert", "client_key", tls.client_cert.is_some() && tls.client_key.is_none()),
             ("client_key", "client_cert", tls.client_key.is_some() && tls.client_cert.is_none()),

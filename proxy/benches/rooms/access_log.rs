@@ -40,6 +40,7 @@ pub(super) fn bench(criterion: &mut Criterion) {
         attempts: &attempts,
         tls: None,
         request_id: &context.request_id,
+        trace_id: None,
         user_agent: head.headers.get(USER_AGENT),
         referer: None,
         upgraded: false,

@@ -14,6 +14,7 @@ mod retry_budget;
 mod router;
 mod sticky;
 mod threads;
+mod traces;
 
 use std::time::Duration;
 
@@ -35,6 +36,7 @@ fn main() {
         retry_budget::bench,
         metrics::bench,
         access_log::bench,
+        traces::bench,
     ] {
         room(&mut criterion);
     }

@@ -47,7 +47,12 @@ impl Handler {
 
     fn view(&self) -> View {
         let snapshot = self.shared.snapshot.load();
-        View { listener: self.gate.view(&snapshot), access_log: snapshot.access_log.clone() }
+        View {
+            listener: self.gate.view(&snapshot),
+            access_log: snapshot.access_log.clone(),
+            tracer: snapshot.tracer.clone(),
+            generation: snapshot.generation,
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use rustls::ClientConfig;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use waypost_config::service::{Protocol, Sticky, UpstreamTls};
+use waypost_config::telemetry::{OtlpProtocol, Tracing};
 use waypost_config::{Config, Route, listener, service as config};
 
 use super::{ListenerTls, ListenerView, RouteView, Snapshot};
@@ -22,6 +23,7 @@ use crate::middleware::{BuildError, Chain};
 use crate::router::{RouteError, Router};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::traces::{CollectorTls, Tracer};
 use crate::tls::{self, CertificateStore, TlsError};
 use crate::upstream::connect::{Target, TargetTls};
 use crate::upstream::endpoint::{self, Endpoint};
@@ -69,6 +71,9 @@ pub enum CompileError {
     /// The access log cannot be opened.
     #[error("access log: {0}")]
     AccessLog(io::Error),
+    /// There is no thread for traces to be had.
+    #[error("traces: {0}")]
+    Traces(io::Error),
 }
 
 /// What lives as long as the process and every generation is built with.
@@ -101,8 +106,9 @@ pub fn compile(config: Config, before: Before<'_>, ground: &Ground) -> Result<Sn
     })?;
     // Not there: its thread is not to step back.
     let access_log = access_log(&config, before, ground)?;
+    let tracer = tracer(&config, before, ground)?;
     let generation = before.snapshot.map_or(1, |before| before.generation + 1);
-    Ok(Snapshot { generation, config, listeners, services, access_log })
+    Ok(Snapshot { generation, config, listeners, services, access_log, tracer })
 }
 
 type Services = IndexMap<Arc<str>, Arc<Service>>;
@@ -263,7 +269,8 @@ impl<'a> Compiler<'a> {
             let metrics = self.ground.metrics.route(listener, name, &route.service);
             let (chain, service) = (self.chain(name, route)?, service_of(name, route, services)?);
             let timeout = route.timeouts.request.map(|limit| limit.0);
-            Ok(Arc::new(RouteView { name: name.as_str().into(), chain, service, timeout, metrics }))
+            let (name, pattern) = (name.as_str().into(), pattern(route));
+            Ok(Arc::new(RouteView { name, pattern, chain, service, timeout, metrics }))
         };
         Ok((router, applying.iter().map(compile).collect::<Result<_, _>>()?))
     }
@@ -281,6 +288,38 @@ fn access_log(config: &Config, before: Before<'_>, ground: &Ground) -> Result<Op
         Some(log) => Ok(Some(log)),
         None => AccessLog::open(wanted, &ground.metrics).map(Some).map_err(CompileError::AccessLog),
     }
+}
+
+/// The same as before while its settings, and the files that they name, are.
+fn tracer(config: &Config, before: Before<'_>, ground: &Ground) -> Result<Option<Tracer>, CompileError> {
+    let Some(wanted) = &config.telemetry.tracing else { return Ok(None) };
+    let fresh = !before.stale.iter().any(|path| wanted.tls.files().any(|file| file == path));
+    let same = |before: &&Snapshot| fresh && before.config.telemetry.tracing.as_ref() == Some(wanted);
+    if let Some(tracer) = before.snapshot.filter(same).and_then(|before| before.tracer.clone()) {
+        return Ok(Some(tracer));
+    }
+    let tls =
+        collector_tls(wanted).map_err(|source| CompileError::Tls { place: "telemetry.tracing".to_owned(), source })?;
+    Tracer::start(wanted, tls, &ground.metrics).map(Some).map_err(CompileError::Traces)
+}
+
+fn collector_tls(tracing: &Tracing) -> Result<Option<CollectorTls>, TlsError> {
+    if !tracing.otlp.tls {
+        return Ok(None);
+    }
+    let protocol = match tracing.protocol {
+        OtlpProtocol::Grpc => Protocol::H2c,
+        OtlpProtocol::Http => Protocol::Http1,
+    };
+    let config = tls::client_config(&tracing.tls, protocol)?;
+    Ok(Some(CollectorTls { config, server_name: tls::server_name(&tracing.tls, &tracing.otlp.host)? }))
+}
+
+fn pattern(route: &Route) -> Option<Arc<str>> {
+    let path = route.path.as_deref().map(Arc::from);
+    let prefix = || route.path_prefix.as_deref().map(|prefix| format!("{}/*", prefix.trim_end_matches('/')).into());
+    let regex = || route.path_regex.as_ref().map(|regex| regex.to_string().into());
+    path.or_else(prefix).or_else(regex)
 }
 
 fn service_of(name: &str, route: &Route, services: &Services) -> Result<Arc<Service>, CompileError> {

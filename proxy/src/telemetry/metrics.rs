@@ -167,6 +167,12 @@ families! {
         "Access-log lines lost because the writer could not keep up.";
     access_log_errors: Counter = "waypost_access_log_write_errors_total" []
         "Failed writes or opens of the access log; they are tried again.";
+
+    spans_exported: Counter = "waypost_spans_exported_total" [] "Spans that the collector has taken.";
+    spans_dropped: Counter = "waypost_spans_dropped_total" []
+        "Spans lost because the collector was away for too long, could not keep up, or refused them.";
+    span_export_errors: Counter = "waypost_span_export_errors_total" []
+        "Failed exports of spans; what may succeed later is tried again.";
 }
 
 /// A family is registered once per registry, and [`definitions`] has no name twice: a test encodes them all.
@@ -193,6 +199,12 @@ pub struct Metrics {
     pub access_log_dropped: Counter,
     /// Failed writes or opens of the access log.
     pub access_log_errors: Counter,
+    /// Spans that the collector has taken.
+    pub spans_exported: Counter,
+    /// Spans that it will never get.
+    pub spans_dropped: Counter,
+    /// Failed exports of spans.
+    pub span_export_errors: Counter,
 }
 
 impl Metrics {
@@ -214,6 +226,9 @@ impl Metrics {
             access_log_lines: families.access_log_lines.cell(&[]),
             access_log_dropped: families.access_log_dropped.cell(&[]),
             access_log_errors: families.access_log_errors.cell(&[]),
+            spans_exported: families.spans_exported.cell(&[]),
+            spans_dropped: families.spans_dropped.cell(&[]),
+            span_export_errors: families.span_export_errors.cell(&[]),
             registry,
             families,
         })

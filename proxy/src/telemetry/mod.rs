@@ -1,6 +1,6 @@
 //! What Waypost says of itself.
 //!
-//! A leaf: it knows no other room, only `waypost_config::telemetry`. Others hold its handles.
+//! A leaf: it knows no other room, only `waypost_config`. Others hold its handles.
 
 pub mod access_log;
 pub mod events;
@@ -9,6 +9,7 @@ pub mod metrics;
 pub mod shards;
 pub mod timestamp;
 pub mod traefik;
+pub mod traces;
 
 mod family;
 mod histogram;

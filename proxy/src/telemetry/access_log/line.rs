@@ -54,6 +54,10 @@ fn json(record: &Record<'_>, out: &mut Vec<u8>) {
     object.key(key!("tls"));
     tls(record.tls, object.out);
     object.header(key!("request_id"), Some(record.request_id));
+    match record.trace_id {
+        Some(trace) => object.display(key!("trace_id"), trace),
+        None => object.value(key!("trace_id"), "null"),
+    }
     object.header(key!("user_agent"), record.user_agent);
     object.header(key!("referer"), record.referer);
     object.value(key!("upgraded"), if record.upgraded { "true" } else { "false" });

@@ -17,6 +17,7 @@ use waypost_config::telemetry as config;
 use self::queue::Queue;
 use self::writer::{Target, Writer};
 use super::metrics::Metrics;
+use super::traces::TraceId;
 
 mod line;
 mod queue;
@@ -73,6 +74,8 @@ pub struct Record<'a> {
     pub tls: Option<&'a Tls>,
     /// `X-Request-Id`.
     pub request_id: &'a HeaderValue,
+    /// The trace it belongs to, if traces are made.
+    pub trace_id: Option<TraceId>,
     /// `User-Agent`.
     pub user_agent: Option<&'a HeaderValue>,
     /// `Referer`.

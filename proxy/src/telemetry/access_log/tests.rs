@@ -9,6 +9,9 @@ use waypost_config::telemetry::{AccessLogFormat, AccessLogPath};
 use waypost_config::value::Percent;
 
 use super::*;
+use crate::telemetry::traces::TraceParent;
+
+const PARENT: &[u8] = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
 fn record() -> Record<'static> {
     static ATTEMPTS: LazyLock<[Attempt; 2]> = LazyLock::new(|| {
@@ -49,6 +52,7 @@ fn record() -> Record<'static> {
         attempts: &*ATTEMPTS,
         tls: Some(&TLS),
         request_id: &HEADERS[0],
+        trace_id: TraceParent::read(PARENT).map(|parent| parent.trace),
         user_agent: Some(&HEADERS[1]),
         referer: Some(&HEADERS[2]),
         upgraded: false,
@@ -67,6 +71,7 @@ fn bare() -> Record<'static> {
         head_after: None,
         attempts: &[],
         tls: None,
+        trace_id: None,
         user_agent: None,
         referer: None,
         ..record()
@@ -97,7 +102,8 @@ fn json_line_has_every_field() {
             r#""attempts":[{"endpoint":"web-1","outcome":"connect_failed","ms":0.300},"#,
             r#"{"endpoint":"web-2","outcome":"ok","ms":8.000}],"#,
             r#""tls":{"version":"TLSv1.3","cipher":"TLS13_AES_128_GCM_SHA256","sni":"shop.example","#,
-            r#""client_subject":null},"request_id":"0190-7a","user_agent":"curl/8","#,
+            r#""client_subject":null},"request_id":"0190-7a","#,
+            r#""trace_id":"4bf92f3577b34da6a3ce929d0e0e4736","user_agent":"curl/8","#,
             r#""referer":"https://shop.example/","upgraded":false}"#,
         ),
     );
@@ -109,7 +115,8 @@ fn json_line_has_every_field() {
             r#""endpoint":null,"client_ip":"203.0.113.7","peer":"10.0.0.9:40000","method":"GET","#,
             r#""target":"/cart?item=1","protocol":"HTTP/2.0","host":"shop.example","status":404,"#,
             r#""reason":"no_route","request_bytes":0,"response_bytes":0,"duration_ms":12.345,"head_after_ms":null,"#,
-            r#""attempts":[],"tls":null,"request_id":"0190-7a","user_agent":null,"referer":null,"upgraded":false}"#,
+            r#""attempts":[],"tls":null,"request_id":"0190-7a","trace_id":null,"user_agent":null,"referer":null,"#,
+            r#""upgraded":false}"#,
         ),
     );
 }
@@ -165,7 +172,7 @@ fn nothing_a_client_sends_can_end_a_line_or_a_field() {
     assert_eq!(parsed["target"], "/\"x\u{e9}");
     let agent = String::from_utf8_lossy(hostile().user_agent.unwrap().as_bytes()).into_owned();
     assert_eq!(parsed["user_agent"], agent.as_str());
-    assert_eq!(parsed.as_object().unwrap().len(), 23);
+    assert_eq!(parsed.as_object().unwrap().len(), 24);
 }
 
 #[test]
