@@ -91,11 +91,13 @@ fn extras(setting: &Setting<'_>) -> (String, &'static str) {
     }
 }
 
-/// All that can be told, a line each.
+/// All that can be told, a line each. The collector is an upstream: it takes whatever is posted to it.
 const WATCHED: &str = r#"log = { level = "info", format = "json" }
-access_log = { path = "{folder}/access.log", format = "json" }"#;
+access_log = { path = "{folder}/access.log", format = "json" }
+tracing = { otlp = "http://{collector}", protocol = "http", sample = "10%" }"#;
 
-fn telemetry(Setting { folder, spare, .. }: &Setting<'_>, keys: &str) -> String {
+fn telemetry(Setting { folder, spare, upstreams, .. }: &Setting<'_>, keys: &str) -> String {
     let keys = keys.replace("{folder}", &folder.display().to_string());
+    let keys = keys.replace("{collector}", &upstreams[0].to_string());
     format!("\n[admin]\naddress = \"127.0.0.1:{spare}\"\n\n[telemetry]\nmetrics = {{}}\n{keys}\n")
 }
