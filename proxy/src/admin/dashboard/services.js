@@ -33,12 +33,17 @@ function serviceBlock(name, orders, known) {
 }
 
 function fillHead({ available, about, spark }, service, columns) {
-  const [count, all] = [service.available, service.endpoints.length];
-  paint(available, count === all ? "good" : count === 0 ? "bad" : "warn", `${count} of ${all} available`);
+  paint(available, ...availability(service));
   const failed = failedLately(columns);
   const figures = [service.balancer.replace("_", " "), `${number(now(columns?.requests) ?? 0)}/s`, `p99 ${millis(latency(columns?.p99_ms))}`];
   say(about, [...figures, `failed ${percent(failed ?? 0)}`].join(" · "));
   spark.update(columns?.requests);
+}
+
+/** A backup that waits is none that is missed. */
+function availability({ available: count, endpoints }) {
+  const missed = endpoints.some((one) => !one.backup && !one.available);
+  return [count === 0 ? "bad" : missed ? "warn" : "good", `${count} of ${endpoints.length} available`];
 }
 
 function table(name, body) {
