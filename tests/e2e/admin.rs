@@ -84,6 +84,11 @@ async fn services_show_each_endpoint_with_its_state() {
     assert!(endpoint["url"].as_str().unwrap().contains(&stack.container("web-2").address().to_string()));
 }
 
+/// All that the steps of something tell of it, added up.
+fn sum(columns: &Value, name: &str) -> f64 {
+    columns[name].as_array().unwrap().iter().filter_map(Value::as_f64).sum()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn history_counts_what_was_served_and_where_it_went() {
     let stack = Stack::start(CONFIG).await;
@@ -91,23 +96,24 @@ async fn history_counts_what_was_served_and_where_it_went() {
     open.send(client::get("/")).await.unwrap();
     stack.answers(18).await;
     stack.get("/status/500").await;
-    let rates = |columns: &Value| columns["requests"].as_array().unwrap().iter().filter_map(Value::as_f64).sum::<f64>();
+    let last = get(&stack, "/api/history").await.json()["last"].as_u64().unwrap();
     let mut told;
-    // Two steps: the first may end in the middle of the requests.
+    // The step in which the last of them was may have begun before it.
     eventually!(within 30, {
         told = get(&stack, "/api/history").await.json();
-        (rates(&told["whole"]) - 4.0).abs() < 0.1
+        told["last"].as_u64().unwrap() > last
     });
+    let whole = sum(&told["whole"], "requests");
+    // Twenty in five seconds, or in a little more where the machine was busy.
+    assert!(whole > 2.0 && whole < 5.0, "{told}");
     for columns in [&told["services"]["shop"], &told["routes"]["all"]] {
-        assert!((rates(columns) - 4.0).abs() < 0.1, "{columns}");
-        assert!(columns["failed"].as_array().unwrap().iter().any(|failed| failed.as_f64() > Some(0.0)), "{columns}");
-        assert!(columns["p99_ms"].as_array().unwrap().iter().any(|latency| latency.as_f64() > Some(0.0)), "{columns}");
+        assert!((sum(columns, "requests") - whole).abs() < 0.01, "{columns}");
+        assert!(sum(columns, "failed") > 0.0 && sum(columns, "p99_ms") > 0.0, "{columns}");
     }
     let endpoints = &told["endpoints"]["shop"];
-    assert!((rates(&endpoints["web-1"]) - 2.0).abs() < 0.1, "{endpoints}");
-    let last = |values: &Value| values.as_array().unwrap().last().cloned().unwrap();
-    assert_eq!(last(&told["whole"]["connections"]), 1, "one is open");
-    assert!(told["whole"]["classes"]["5xx"].as_array().unwrap().iter().any(|rate| rate.as_f64() > Some(0.0)));
+    assert!((sum(&endpoints["web-1"], "requests") - whole / 2.0).abs() < 0.3, "{endpoints}");
+    assert!(sum(&told["whole"]["classes"], "2xx") > 10.0 * sum(&told["whole"]["classes"], "5xx"), "{told}");
+    assert_eq!(told["whole"]["connections"].as_array().unwrap().last(), Some(&1.into()), "one is open");
 }
 
 #[tokio::test(flavor = "multi_thread")]
