@@ -71,6 +71,10 @@ demo:
 containers:
     tests/compose/run
 
+# The pictures in docs/images, of a fleet that is watched for a quarter of an hour; needs chromium and chromium-driver.
+pictures:
+    cargo test --locked -p waypost-tests --test e2e -- --ignored --nocapture pictures_of_the_docs
+
 # All that CI does, the container test too.
 ci:
     .ci/run

@@ -103,7 +103,7 @@ What is where
   http://{web}/         round robin over web-1, web-2 and web-3
   http://{web}/sticky   the same three, but a client stays
   https://{secure}/        the same over TLS (certificate: {folder}/cert.pem)
-  http://{admin}/         admin: /ready, /metrics, /api/services, /api/config
+  http://{admin}/         admin: the dashboard, /ready, /metrics, /api/services
   http://{control}/        the fleet's control port: crash and recover containers
   {config}
 

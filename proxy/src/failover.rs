@@ -15,6 +15,7 @@ use crate::body::Upload;
 use crate::exchange::{Ended, Exchange};
 use crate::reply::Cause;
 use crate::snapshot::RouteView;
+use crate::telemetry::metrics::ANSWERED;
 use crate::upstream::attempt::{self, Failure, Parcel, Patience};
 use crate::upstream::retry::{self, Failed, Repeatable, Verdict};
 use crate::upstream::service::{Affinity, Picked};
@@ -210,7 +211,7 @@ fn ended(result: &Attempted) -> Ended {
 fn outcome(result: &Attempted) -> &'static str {
     match result {
         Ok(response) if response.status().is_server_error() => "response_5xx",
-        Ok(_) => "response",
+        Ok(_) => ANSWERED,
         Err(failure) => failure.cause.token(),
     }
 }

@@ -229,6 +229,12 @@ impl Reloader {
         Ok(Preview { changes, touched: now.touched(&next), tests: next.config.tests.len() })
     }
 
+    /// What a rollback to this generation would do. Blocks on the file system.
+    pub fn preview_rollback(&self, number: u64) -> Result<Preview, Refusal> {
+        let generation = self.history.lock().find(Some(number)).ok_or(Refusal::NotKept(Some(number)))?;
+        self.preview(&generation.text)
+    }
+
     fn conclude(&self, outcome: Result<Report, Refusal>, done: ReloadResult) -> Result<Report, Arc<Refusal>> {
         let result = match &outcome {
             Ok(report) if report.changes.is_empty() => ReloadResult::Unchanged,

@@ -7,6 +7,8 @@ mod process;
 mod tasks;
 mod monitors;
 mod certificates;
+mod history;
+mod listing;
 mod operator;
 mod systemd;
 mod successor;
@@ -18,7 +20,7 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -33,6 +35,7 @@ use crate::drain::{Lifecycle, Phase, Tunnels};
 use crate::edge::{BindError, Edge, Shared};
 use crate::handover::{self, Draft, Inherited, Offer};
 use crate::reload::{self, Refusal, Reloader, Report, Status};
+use crate::telemetry::history::History;
 use crate::telemetry::logging::Logging;
 use crate::telemetry::metrics::Metrics;
 use certificates::Certificates;
@@ -96,6 +99,7 @@ struct Process {
     monitors: Monitors,
     orders: mpsc::UnboundedSender<Order>,
     certificates: Certificates,
+    history: Mutex<History>,
     admin: Option<Admin>,
     /// Cancelled when a new process has taken over.
     superseded: CancellationToken,
@@ -177,6 +181,7 @@ impl Waypost {
             monitors: Monitors::default(),
             orders,
             certificates: Certificates::default(),
+            history: Mutex::new(History::new(SystemTime::now())),
             admin,
             superseded: CancellationToken::new(),
             logging,
@@ -209,7 +214,10 @@ impl Waypost {
         let Some(door) = door else { return };
         let router = admin::router(Arc::clone(&self.process) as _, auth);
         let process = Arc::clone(&self.process);
-        self.tasks.lock().spawn(async move {
+        let mut running = self.tasks.lock();
+        // Nobody else asks for it.
+        running.spawn(history::keep(Arc::clone(&self.process)));
+        running.spawn(async move {
             if let Err(error) = admin::serve(door, router, process.no_longer_asked()).await {
                 tracing::error!(%error, "admin has failed");
             }

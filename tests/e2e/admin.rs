@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 use http::{Method, StatusCode};
+use serde_json::Value;
 use waypost_tests::client::{self, Reply};
 use waypost_tests::{Connection, Stack, eventually, raw};
 
@@ -83,6 +84,78 @@ async fn services_show_each_endpoint_with_its_state() {
     assert!(endpoint["url"].as_str().unwrap().contains(&stack.container("web-2").address().to_string()));
 }
 
+/// All that the steps of something tell of it, added up.
+fn sum(columns: &Value, name: &str) -> f64 {
+    columns[name].as_array().unwrap().iter().filter_map(Value::as_f64).sum()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn history_counts_what_was_served_and_where_it_went() {
+    let stack = Stack::start(CONFIG).await;
+    let mut open = Connection::http1(stack.address("web")).await;
+    open.send(client::get("/")).await.unwrap();
+    stack.answers(18).await;
+    stack.get("/status/500").await;
+    let last = get(&stack, "/api/history").await.json()["last"].as_u64().unwrap();
+    let mut told;
+    // The step in which the last of them was may have begun before it.
+    eventually!(within 30, {
+        told = get(&stack, "/api/history").await.json();
+        told["last"].as_u64().unwrap() > last
+    });
+    let whole = sum(&told["whole"], "requests");
+    // Twenty in five seconds, or in a little more where the machine was busy.
+    assert!(whole > 2.0 && whole < 5.0, "{told}");
+    for columns in [&told["services"]["shop"], &told["routes"]["all"]] {
+        assert!((sum(columns, "requests") - whole).abs() < 0.01, "{columns}");
+        assert!(sum(columns, "failed") > 0.0 && sum(columns, "p99_ms") > 0.0, "{columns}");
+    }
+    let endpoints = &told["endpoints"]["shop"];
+    assert!((sum(&endpoints["web-1"], "requests") - whole / 2.0).abs() < 0.3, "{endpoints}");
+    assert!(sum(&told["whole"]["classes"], "2xx") > 10.0 * sum(&told["whole"]["classes"], "5xx"), "{told}");
+    assert_eq!(told["whole"]["connections"].as_array().unwrap().last(), Some(&1.into()), "one is open");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn listeners_and_routes_are_listed_as_they_are() {
+    let stack = Stack::start(&CONFIG.replace("[routes.all]", "[routes.all]\n    path_prefix = \"/\"")).await;
+    let _open = Connection::http1(stack.address("web")).await;
+    eventually!(get(&stack, "/api/listeners").await.json()[0]["connections"] == 1);
+    let listener = &get(&stack, "/api/listeners").await.json()[0];
+    assert_eq!((&listener["name"], &listener["tls"]), (&"web".into(), &false.into()));
+    assert_eq!(listener["address"], stack.address("web").to_string());
+    let route = &get(&stack, "/api/routes").await.json()[0];
+    assert_eq!((&route["name"], &route["service"]), (&"all".into(), &"shop".into()));
+    assert_eq!((&route["listeners"][0], &route["when"][0]), (&"web".into(), &"path below /".into()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn generation_says_what_a_return_to_it_would_change_and_changes_nothing() {
+    let stack = Stack::start(CONFIG).await;
+    let extra = "[routes.extra]\n    path_prefix = \"/x\"\n    service = \"shop\"\n    [routes.all]";
+    stack.reload(&CONFIG.replace("[routes.all]", extra)).await;
+    let preview = get(&stack, "/api/generations/1/diff").await;
+    assert_eq!((preview.status, &preview.json()["changes"][0]), (StatusCode::OK, &"-route extra".into()));
+    assert_eq!(get(&stack, "/api/generations/2/diff").await.json()["changes"], serde_json::json!([]));
+    assert_eq!(get(&stack, "/api/status").await.json()["generation"], 2);
+    let missing = get(&stack, "/api/generations/9/diff").await;
+    assert_eq!(missing.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(missing.json()["problems"][0]["message"], "generation 9 is not kept");
+}
+
+/// A browser that shows our page says where the page is from; what comes from there may do what its reader may.
+#[tokio::test(flavor = "multi_thread")]
+async fn own_page_may_change_things_and_that_of_another_port_may_not() {
+    let stack = Stack::start(CONFIG).await;
+    let own = stack.waypost.admin_address().expect("admin is open").to_string();
+    let (origin, other) = (format!("http://{own}"), "http://127.0.0.1:1".to_owned());
+    for (origin, status) in [(origin, 200), (other, 403)] {
+        let headers = [("host", &*own), ("origin", &*origin), ("sec-fetch-site", "same-origin")];
+        let reply = ask_with(&stack, Method::POST, "/api/services/shop/endpoints/web-1/drain", &headers).await;
+        assert_eq!(reply.status, status, "{origin}: {}", reply.text());
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn reload_publishes_the_next_generation_and_says_what_changed() {
     let stack = Stack::start(CONFIG).await;
@@ -101,8 +174,7 @@ async fn warnings_of_what_serves_are_told_and_refuse_nothing() {
     let stack = Stack::start(CONFIG).await;
     let lints = async || -> Vec<String> {
         let told = get(&stack, "/api/config").await.json()["warnings"].clone();
-        let whole =
-            |one: &serde_json::Value| one["line"].is_u64() && one["path"].is_string() && one["hint"].is_string();
+        let whole = |one: &Value| one["line"].is_u64() && one["path"].is_string() && one["hint"].is_string();
         assert!(told.as_array().unwrap().iter().all(whole), "{told}");
         told.as_array().unwrap().iter().map(|one| one["lint"].as_str().unwrap().to_owned()).collect()
     };
@@ -131,7 +203,7 @@ async fn refused_reload_leaves_everything_and_is_visible_everywhere() {
     assert_eq!(stack.get("/").await.status, StatusCode::OK);
     stack.write(CONFIG);
     assert_eq!(post(&stack, "/api/reload").await.status, StatusCode::OK);
-    assert_eq!(get(&stack, "/api/config").await.json()["refused"], serde_json::Value::Null);
+    assert_eq!(get(&stack, "/api/config").await.json()["refused"], Value::Null);
     assert_eq!(stack.metric("waypost_config_last_reload_success"), 1.0);
 }
 

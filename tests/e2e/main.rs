@@ -34,6 +34,7 @@ mod reload_under_load;
 
 mod access_log;
 mod admin;
+mod dashboard;
 mod floods;
 mod full_disk;
 mod grpc;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 use upstream_mock::{Container, Fleet, FleetOptions};
 use waypost::server::{Options, Waypost};
+use waypost::telemetry::logging::Logging;
 
 use crate::client::{self, Reply, Request};
 
@@ -30,12 +31,17 @@ impl Stack {
     /// The same with further files beside the config.
     pub async fn with_files(config: &str, files: &[(&str, &str)]) -> Stack {
         let fleet = Fleet::start(FleetOptions::default()).await.expect("a fleet on free ports starts");
+        Stack::before(fleet, config, files, None).await
+    }
+
+    /// The same before another fleet, and with a log, whose events admin tells.
+    pub async fn before(fleet: Fleet, config: &str, files: &[(&str, &str)], logging: Option<Logging>) -> Stack {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         for (name, text) in files {
             std::fs::write(folder.path().join(name), text).expect("a file can be written");
         }
         std::fs::write(path_in(&folder), fill(config, &fleet, folder.path())).expect("the config can be written");
-        let options = Options { config: path_in(&folder), ..Options::default() };
+        let options = Options { config: path_in(&folder), logging, ..Options::default() };
         let waypost = Waypost::start(options).await.unwrap_or_else(|error| panic!("{error}"));
         let stack = Stack { fleet, waypost, folder };
         stack.checked().await;

@@ -10,7 +10,7 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{SHA256, digest};
 use http::request::Parts;
 use http::uri::Authority;
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use waypost_config::value::Secret;
 
 /// What a request may show to be let in.
@@ -101,25 +101,35 @@ fn local(request: &Parts) -> Result<(), Denied> {
     if PROXIED.iter().any(|name| request.headers.contains_key(*name)) {
         return Err(Denied::Proxied);
     }
-    if from_web_page(&request.headers) {
+    if from_foreign_page(request) {
         return Err(Denied::CrossSite);
     }
     if names_this_machine(request) { Ok(()) } else { Err(Denied::ForeignHost) }
 }
 
-/// Any `Origin`: there is no page of ours that would send one. `same-site` is refused too, because to a browser every
-/// port of localhost is the same site.
-fn from_web_page(headers: &HeaderMap) -> bool {
-    let allowed = |value: &http::HeaderValue| value == "none" || value == "same-origin";
-    headers.contains_key(header::ORIGIN) || !headers.get_all("sec-fetch-site").iter().all(allowed)
+/// Any page but our own, which the browser got from the very name and port that it sends the request to. `same-site` is
+/// refused too, because to a browser every port of localhost is the same site.
+fn from_foreign_page(request: &Parts) -> bool {
+    let allowed = |value: &HeaderValue| value == "none" || value == "same-origin";
+    let ours = |origin: &HeaderValue| {
+        let authority = origin.to_str().ok().and_then(|origin| origin.strip_prefix("http://"));
+        authority.is_some_and(|origin| names(request).all(|name| name.is_some_and(|name| name == origin)))
+    };
+    !request.headers.get_all(header::ORIGIN).iter().all(ours)
+        || !request.headers.get_all("sec-fetch-site").iter().all(allowed)
 }
 
 /// Every name the request gives for its target, at least one, is of this machine.
 fn names_this_machine(request: &Parts) -> bool {
+    let mut names = names(request).peekable();
+    names.peek().is_some() && names.all(|name| name.is_some_and(|name| is_local(name.host())))
+}
+
+/// The names the request gives for its target; `None` for one that is no name.
+fn names(request: &Parts) -> impl Iterator<Item = Option<Authority>> {
     let hosts = request.headers.get_all(header::HOST).iter();
     let hosts = hosts.map(|value| value.to_str().ok().and_then(|text| text.parse::<Authority>().ok()));
-    let mut names = hosts.chain(request.uri.authority().cloned().map(Some)).peekable();
-    names.peek().is_some() && names.all(|name| name.is_some_and(|name| is_local(name.host())))
+    hosts.chain(request.uri.authority().cloned().map(Some))
 }
 
 fn is_local(host: &str) -> bool {
@@ -194,9 +204,29 @@ mod tests {
         for site in ["cross-site", "same-site", "strange"] {
             check(None, LOOPBACK, &[("host", "localhost"), ("sec-fetch-site", site)], Err(Denied::CrossSite));
         }
-        for origin in ["https://evil.example", "http://localhost:3000", "null"] {
+        for origin in ["https://evil.example", "http://localhost:3000", "https://localhost", "localhost", "null", ""] {
             check(None, LOOPBACK, &[("host", "localhost"), ("origin", origin)], Err(Denied::CrossSite));
         }
+    }
+
+    #[test]
+    fn own_page_may_do_on_loopback_what_its_reader_may() {
+        for host in ["localhost:9900", "127.0.0.1:9900", "[::1]:9900"] {
+            let origin = format!("http://{host}");
+            let own = [("host", host), ("origin", &*origin), ("sec-fetch-site", "same-origin")];
+            check(None, LOOPBACK, &own, Ok(()));
+            check(None, LOOPBACK, &[own[0], own[1], ("sec-fetch-site", "same-site")], Err(Denied::CrossSite));
+            check(None, LOOPBACK, &[own[0], own[1], ("origin", "http://evil.example")], Err(Denied::CrossSite));
+            check(None, ELSEWHERE, &own, Err(Denied::NotLoopback));
+        }
+        let rebound = [("host", "evil.example:9900"), ("origin", "http://evil.example:9900")];
+        check(None, LOOPBACK, &rebound, Err(Denied::ForeignHost));
+        check(
+            None,
+            LOOPBACK,
+            &[("host", "localhost:9900"), ("origin", "http://localhost:9901")],
+            Err(Denied::CrossSite),
+        );
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! The admin API: health, metrics, what is configured, how it is doing, and the few things one may do to it.
 //!
 //! Decides paths, statuses and who may use them. Owns nothing: all it tells and does goes through [`AdminState`], which
-//! the composition root implements. `/ping` and `/ready` are open to all; for the rest see [`Auth`].
+//! the composition root implements. `/ping`, `/ready` and the dashboard's files, which tell nothing, are open to all; for
+//! the rest see [`Auth`].
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,15 +21,17 @@ use tokio::sync::oneshot;
 
 pub use self::auth::{Auth, Denied};
 pub use self::view::{
-    ConfigView, DrainOrder, EndpointView, GenerationView, NotFound, Phase, ProblemView, RefusedView, ReloadRefused,
-    ReloadReport, ServiceView,
+    CertificateView, ConfigView, DrainOrder, EndpointView, GenerationView, ListenerView, NotFound, Phase, ProblemView,
+    Proposal, RefusedView, ReloadRefused, ReloadReport, RouteView, ServiceView, StatusView,
 };
 use crate::explain::{self as explanation, Explanation, Question, Unclear};
 use crate::reload::Preview;
 use crate::telemetry::events::Events;
+use crate::telemetry::history;
 use crate::telemetry::metrics;
 
 mod auth;
+mod dashboard;
 mod events;
 mod view;
 
@@ -47,6 +50,14 @@ pub trait AdminState: Send + Sync + 'static {
     fn ready(&self) -> Result<(), Vec<String>>;
     /// All metrics in Prometheus's text format.
     fn metrics_text(&self) -> String;
+    /// Where it stands, in a few words.
+    fn status_view(&self) -> StatusView;
+    /// What the last fifteen minutes were like, from the step after this one on.
+    fn history(&self, after: u64) -> history::Told;
+    /// All listeners, in the order of the config.
+    fn listeners_view(&self) -> Vec<ListenerView>;
+    /// All routes, in the order of the config.
+    fn routes_view(&self) -> Vec<RouteView>;
     /// The config that is serving.
     fn config_view(&self) -> ConfigView;
     /// All services, in the order of the config.
@@ -55,8 +66,8 @@ pub trait AdminState: Send + Sync + 'static {
     fn explain(&self, question: &Question) -> Result<Explanation, Unclear>;
     /// What an operator hears of, if the process keeps it.
     fn events(&self) -> Option<Events>;
-    /// What a reload of this text would change.
-    async fn preview(&self, text: String) -> Result<Preview, ReloadRefused>;
+    /// What this would change if it were published.
+    async fn preview(&self, of: Proposal) -> Result<Preview, ReloadRefused>;
     /// Reads the config again. It runs to its end even if the caller goes away.
     async fn reload(&self) -> Result<ReloadReport, ReloadRefused>;
     /// Publishes an earlier generation again, by default the one before.
@@ -71,11 +82,15 @@ type Shared = Arc<dyn AdminState>;
 
 /// All paths. Requests need [`ConnectInfo`] of a [`SocketAddr`], as [`serve`] gives it; one without is from elsewhere.
 pub fn router(state: Arc<dyn AdminState>, auth: Auth) -> Router {
-    let open = Router::new().route("/ping", get(ping)).route("/ready", get(ready));
+    let open = dashboard::router().route("/ping", get(ping)).route("/ready", get(ready));
     let guarded = Router::new()
         .route("/metrics", get(metrics))
         .route("/api/version", get(version))
+        .route("/api/status", get(status))
+        .route("/api/history", get(last_minutes))
         .route("/api/config", get(config))
+        .route("/api/listeners", get(listeners))
+        .route("/api/routes", get(routes))
         .route("/api/services", get(services))
         .route("/api/explain", get(explain))
         .route("/api/events", get(events::events))
@@ -83,6 +98,7 @@ pub fn router(state: Arc<dyn AdminState>, auth: Auth) -> Router {
         .route("/api/reload", post(reload))
         .route("/api/rollback", post(rollback))
         .route("/api/generations", get(generations))
+        .route("/api/generations/{number}/diff", get(rollback_diff))
         .route("/api/services/{service}/endpoints/{endpoint}/drain", post(drain))
         .route("/api/services/{service}/endpoints/{endpoint}/undrain", post(undrain))
         .fallback(no_such_path)
@@ -167,6 +183,26 @@ async fn version() -> impl IntoResponse {
     Json(json!({ "name": env!("CARGO_PKG_NAME"), "version": env!("CARGO_PKG_VERSION") }))
 }
 
+async fn status(State(state): State<Shared>) -> Json<StatusView> {
+    Json(state.status_view())
+}
+
+/// After the step `?after=N`, or all that is kept.
+async fn last_minutes(State(state): State<Shared>, RawQuery(query): RawQuery) -> Response {
+    match number(query.as_deref(), "after=") {
+        Ok(after) => Json(state.history(after.unwrap_or_default())).into_response(),
+        Err(()) => error(StatusCode::BAD_REQUEST, "unclear", "write ?after=N, N being a step's number"),
+    }
+}
+
+async fn listeners(State(state): State<Shared>) -> Json<Vec<ListenerView>> {
+    Json(state.listeners_view())
+}
+
+async fn routes(State(state): State<Shared>) -> Json<Vec<RouteView>> {
+    Json(state.routes_view())
+}
+
 async fn config(State(state): State<Shared>) -> Json<ConfigView> {
     Json(state.config_view())
 }
@@ -207,12 +243,16 @@ async fn reload(State(state): State<Shared>) -> Response {
 
 /// To the generation `?to=N`, or to the one before.
 async fn rollback(State(state): State<Shared>, RawQuery(query): RawQuery) -> Response {
-    let to = match query.as_deref().map(|query| query.strip_prefix("to=").unwrap_or_default().parse()) {
-        None => None,
-        Some(Ok(number)) => Some(number),
-        Some(Err(_)) => return error(StatusCode::BAD_REQUEST, "unclear", "write ?to=N, N being a generation's number"),
-    };
-    change(async move { state.rollback(to).await }).await
+    match number(query.as_deref(), "to=") {
+        Ok(to) => change(async move { state.rollback(to).await }).await,
+        Err(()) => error(StatusCode::BAD_REQUEST, "unclear", "write ?to=N, N being a generation's number"),
+    }
+}
+
+/// The number behind `key`, the only one that a query may have.
+fn number(query: Option<&str>, key: &str) -> Result<Option<u64>, ()> {
+    let number = query.map(|query| query.strip_prefix(key).unwrap_or_default().parse());
+    number.transpose().map_err(|_| ())
 }
 
 async fn generations(State(state): State<Shared>) -> Json<Vec<GenerationView>> {
@@ -233,7 +273,18 @@ async fn change(order: impl Future<Output = Result<ReloadReport, ReloadRefused>>
 
 /// The body is the text of a config; nothing is changed by asking.
 async fn diff(State(state): State<Shared>, text: String) -> Response {
-    match state.preview(text).await {
+    preview(&*state, Proposal::Text(text)).await
+}
+
+async fn rollback_diff(State(state): State<Shared>, Path(number): Path<String>) -> Response {
+    match number.parse() {
+        Ok(number) => preview(&*state, Proposal::Generation(number)).await,
+        Err(_) => no_such_path().await,
+    }
+}
+
+async fn preview(state: &dyn AdminState, of: Proposal) -> Response {
+    match state.preview(of).await {
         Ok(preview) => Json(preview).into_response(),
         Err(refused) => config_refused(&refused),
     }

@@ -62,6 +62,58 @@ impl AdminState for Fleet {
         self.metrics.encode()
     }
 
+    fn status_view(&self) -> StatusView {
+        let refused_at = (!self.problems.is_empty()).then(moment);
+        let (version, phase, loaded_at) = ("0.0.1", self.phase, moment());
+        StatusView {
+            version,
+            phase,
+            reasons: self.reasons.clone(),
+            generation: 42,
+            loaded_at,
+            refused_at,
+            events: false,
+        }
+    }
+
+    fn history(&self, after: u64) -> history::Told {
+        let mut history = history::History::new(moment().0);
+        (0..3).for_each(|_| history.step(history::Look::default(), (moment().0, history::STEP)));
+        history.after(after)
+    }
+
+    fn listeners_view(&self) -> Vec<ListenerView> {
+        let certificate = CertificateView {
+            file: "site.pem".to_owned(),
+            subject: "CN=shop.example".to_owned(),
+            names: vec!["shop.example".to_owned()],
+            serial: "0a:1b".to_owned(),
+            not_before: moment(),
+            not_after: moment(),
+        };
+        vec![ListenerView {
+            name: "web".to_owned(),
+            address: SocketAddr::from(([10, 0, 0, 1], 443)),
+            tls: true,
+            redirect_https: false,
+            proxy_protocol: false,
+            connections: 7,
+            max_connections: 100,
+            certificates: vec![certificate],
+        }]
+    }
+
+    fn routes_view(&self) -> Vec<RouteView> {
+        vec![RouteView {
+            name: "all".to_owned(),
+            listeners: vec!["web".to_owned()],
+            when: vec!["host shop.example".to_owned()],
+            priority: 0,
+            middlewares: Vec::new(),
+            service: "shop".to_owned(),
+        }]
+    }
+
     fn config_view(&self) -> ConfigView {
         let refused = Some(RefusedView { at: moment(), problems: self.problems.clone() });
         ConfigView {
@@ -109,8 +161,9 @@ impl AdminState for Fleet {
         Vec::new()
     }
 
-    async fn preview(&self, _: String) -> Result<Preview, ReloadRefused> {
-        Err(ReloadRefused { problems: self.problems.clone() })
+    async fn preview(&self, of: Proposal) -> Result<Preview, ReloadRefused> {
+        let Proposal::Generation(number) = of else { return Err(ReloadRefused { problems: self.problems.clone() }) };
+        Ok(Preview { changes: vec![format!("~back to {number}")], touched: Vec::new(), tests: 0 })
     }
 
     async fn reload(&self) -> Result<ReloadReport, ReloadRefused> {
@@ -237,6 +290,112 @@ async fn views_are_told_as_json() {
     });
     let services = json!([{ "name": "shop", "balancer": "round_robin", "available": 1, "endpoints": [endpoint] }]);
     bench.check(Method::GET, "/api/services", 200, services).await;
+    let status = json!({
+        "version": "0.0.1", "phase": "running", "reasons": [], "generation": 42, "loaded_at": time, "refused_at": time,
+        "events": false,
+    });
+    bench.check(Method::GET, "/api/status", 200, status).await;
+    let certificate = json!({
+        "file": "site.pem", "subject": "CN=shop.example", "names": ["shop.example"], "serial": "0a:1b",
+        "not_before": time, "not_after": time,
+    });
+    let listener = json!({
+        "name": "web", "address": "10.0.0.1:443", "tls": true, "redirect_https": false, "proxy_protocol": false,
+        "connections": 7, "max_connections": 100, "certificates": [certificate],
+    });
+    bench.check(Method::GET, "/api/listeners", 200, json!([listener])).await;
+    let route = json!({
+        "name": "all", "listeners": ["web"], "when": ["host shop.example"], "priority": 0, "middlewares": [],
+        "service": "shop",
+    });
+    bench.check(Method::GET, "/api/routes", 200, json!([route])).await;
+}
+
+#[tokio::test]
+async fn history_is_told_whole_or_from_where_one_left_off() {
+    let bench = bench(Fleet::new()).await;
+    for (path, steps) in [("/api/history", 3), ("/api/history?after=1", 2), ("/api/history?after=3", 0)] {
+        let (status, text) = bench.send(Method::GET, path).await;
+        let told: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!((status, &told["last"]), (StatusCode::OK, &3.into()), "{path}: {text}");
+        assert_eq!(told["whole"]["requests"].as_array().unwrap().len(), steps, "{path}: {text}");
+    }
+    let unclear = json!({ "error": "unclear", "detail": "write ?after=N, N being a step's number" });
+    bench.check(Method::GET, "/api/history?after=noon", 400, unclear).await;
+}
+
+#[tokio::test]
+async fn generation_says_what_a_return_to_it_would_change() {
+    let bench = bench(Fleet::new()).await;
+    let preview = json!({ "changes": ["~back to 3"], "touched": [], "tests": 0 });
+    bench.check(Method::GET, "/api/generations/3/diff", 200, preview).await;
+    let missing = json!({ "error": "not_found", "detail": "no such path" });
+    bench.check(Method::GET, "/api/generations/three/diff", 404, missing).await;
+}
+
+/// An answer to somebody who knows the file with this tag.
+async fn asset(path: &str, known: &str) -> http::Response<Body> {
+    let router = router(Arc::new(Fleet::new()), Auth::new(Some(Secret::from("t0ken"))));
+    let request = Request::builder().uri(path).header(header::IF_NONE_MATCH, known).body(Body::empty()).unwrap();
+    TowerToHyperService::new(router).call(request).await.unwrap()
+}
+
+#[tokio::test]
+async fn dashboard_is_open_to_all_and_bound_to_this_address() {
+    for (path, media_type, text) in [
+        ("/", "text/html; charset=utf-8", "<title>Waypost</title>"),
+        ("/dashboard/style.css", "text/css; charset=utf-8", "prefers-color-scheme: dark"),
+        ("/dashboard/main.js", "text/javascript; charset=utf-8", "/api/history"),
+        ("/dashboard/icon.svg", "image/svg+xml", "<svg"),
+    ] {
+        let response = asset(path, "").await;
+        assert_eq!(response.status(), StatusCode::OK, "{path}");
+        let header = |name: &str| response.headers()[name].to_str().unwrap().to_owned();
+        assert_eq!((&*header("content-type"), &*header("x-content-type-options")), (media_type, "nosniff"));
+        let policy = header("content-security-policy");
+        for rule in ["default-src 'none'", "script-src 'self'", "frame-ancestors 'none'", "form-action 'none'"] {
+            assert!(policy.contains(rule), "{path}: {policy}");
+        }
+        assert!(!policy.contains("unsafe"), "{policy}");
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        assert!(String::from_utf8_lossy(&body).contains(text), "{path}");
+    }
+    assert_eq!(asset("/dashboard/", "").await.status(), StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn dashboard_is_sent_once_and_again_when_it_is_another() {
+    let first = asset("/dashboard/main.js", "").await;
+    let tag = first.headers()["etag"].to_str().unwrap().to_owned();
+    assert_eq!(first.headers()["cache-control"], "no-cache");
+    let again = asset("/dashboard/main.js", &tag).await;
+    assert_eq!((again.status(), &again.headers()["etag"]), (StatusCode::NOT_MODIFIED, &first.headers()["etag"]));
+    assert!(again.into_body().collect().await.unwrap().to_bytes().is_empty());
+    assert_eq!(asset("/dashboard/style.css", &tag).await.status(), StatusCode::OK, "it is another file");
+    assert_eq!(asset("/dashboard/main.js", "\"0011223344556677\"").await.status(), StatusCode::OK);
+}
+
+/// What a script imports is served, and nothing is served that no page asks for.
+#[tokio::test]
+async fn dashboard_is_whole() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/admin/dashboard");
+    let (mut texts, mut names) = (String::new(), Vec::new());
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        texts += &std::fs::read_to_string(&path).unwrap();
+        names.push(path.file_name().unwrap().to_str().unwrap().to_owned());
+    }
+    assert!(names.len() > 10, "{names:?}");
+    for name in names.iter().filter(|name| *name != "index.html") {
+        let asked = texts.contains(&format!("\"./{name}\"")) || texts.contains(&format!("\"/dashboard/{name}\""));
+        assert!(asked, "nobody asks for {name}");
+        assert_eq!(asset(&format!("/dashboard/{name}"), "").await.status(), StatusCode::OK, "{name}");
+    }
+    for forbidden in
+        ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "style=", "localStorage"]
+    {
+        assert!(!texts.contains(forbidden), "{forbidden}");
+    }
 }
 
 #[tokio::test]
@@ -310,11 +469,14 @@ async fn from_elsewhere(path: &str, configured: Option<&str>, shown: Option<&str
 }
 
 #[tokio::test]
-async fn only_ping_and_ready_are_open_to_all() {
-    for path in ["/ping", "/ready"] {
+async fn only_ping_and_ready_and_the_page_are_open_to_all() {
+    for path in ["/ping", "/ready", "/", "/dashboard/main.js"] {
         assert_eq!(from_elsewhere(path, None, None).await, 200, "{path}");
     }
-    for path in ["/metrics", "/api/version", "/api/config", "/api/services", "/api/reload"] {
+    let guarded = ["metrics", "api/version", "api/status", "api/history", "api/config", "api/listeners", "api/routes"];
+    let more = ["api/services", "api/generations", "api/generations/1/diff", "api/reload"];
+    for path in guarded.into_iter().chain(more).map(|path| format!("/{path}")) {
+        let path = &*path;
         assert_eq!(from_elsewhere(path, None, Some("t0ken")).await, 403, "{path}");
         assert_eq!(from_elsewhere(path, Some("t0ken"), None).await, 401, "{path}");
         assert_eq!(from_elsewhere(path, Some("t0ken"), Some("wrong")).await, 401, "{path}");

@@ -1,5 +1,7 @@
 //! The shapes of the API's answers. Plain data, filled by who knows.
 
+use std::net::SocketAddr;
+
 use serde::Serialize;
 
 use crate::telemetry::timestamp::Timestamp;
@@ -14,6 +16,80 @@ pub enum Phase {
     Running,
     /// Ending what is in flight; no new connections soon.
     Draining,
+}
+
+/// `GET /api/status`: what is cheap to ask for every second.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct StatusView {
+    /// Of the binary.
+    pub version: &'static str,
+    /// Where the process is in its life.
+    pub phase: Phase,
+    /// Why it is not ready though it is running, one phrase each.
+    pub reasons: Vec<String>,
+    /// Number of the generation that is serving.
+    pub generation: u64,
+    /// When it began to.
+    pub loaded_at: Timestamp,
+    /// When the last attempt to replace it was refused, if it was.
+    pub refused_at: Option<Timestamp>,
+    /// Whether there is `GET /api/events`.
+    pub events: bool,
+}
+
+/// One listener in `GET /api/listeners`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ListenerView {
+    /// Its name in the config.
+    pub name: String,
+    /// Where it is open.
+    pub address: SocketAddr,
+    /// Whether it terminates TLS.
+    pub tls: bool,
+    /// Whether it only sends clients to https.
+    pub redirect_https: bool,
+    /// Whether connections begin with a PROXY protocol header.
+    pub proxy_protocol: bool,
+    /// Client connections that are open.
+    pub connections: usize,
+    /// Client connections that may be open at once.
+    pub max_connections: usize,
+    /// What it shows to clients, in the order of the config.
+    pub certificates: Vec<CertificateView>,
+}
+
+/// A certificate that a listener shows.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct CertificateView {
+    /// The file it was read from.
+    pub file: String,
+    /// The subject's distinguished name.
+    pub subject: String,
+    /// The names it covers.
+    pub names: Vec<String>,
+    /// Its serial number, bytes in hex with colons between.
+    pub serial: String,
+    /// The start of its validity.
+    pub not_before: Timestamp,
+    /// The end of its validity.
+    pub not_after: Timestamp,
+}
+
+/// One route in `GET /api/routes`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RouteView {
+    /// Its name in the config.
+    pub name: String,
+    /// Every listener that it applies to.
+    pub listeners: Vec<String>,
+    /// What must hold for a request to belong to it, one phrase each; empty for a route that takes all.
+    pub when: Vec<String>,
+    /// Greater goes first.
+    pub priority: i64,
+    /// Names of its middlewares, in the order a request meets them.
+    pub middlewares: Vec<String>,
+    /// Where it leads.
+    pub service: String,
 }
 
 /// `GET /api/config`.
@@ -138,6 +214,15 @@ pub struct GenerationView {
 pub struct ReloadRefused {
     /// Why; never empty.
     pub problems: Vec<ProblemView>,
+}
+
+/// Of what one wants to know what it would change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Proposal {
+    /// The text of a config.
+    Text(String),
+    /// The generation with this number.
+    Generation(u64),
 }
 
 /// What to do with an endpoint.

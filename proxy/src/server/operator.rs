@@ -9,16 +9,17 @@ use std::time::{Instant, SystemTime};
 use async_trait::async_trait;
 use waypost_config::Lint;
 
-use super::Process;
 use super::tasks::{Earlier, Order};
+use super::{Process, listing};
 use crate::admin::{
-    AdminState, ConfigView, DrainOrder, EndpointView, GenerationView, NotFound, Phase, ProblemView, RefusedView,
-    ReloadRefused, ReloadReport, ServiceView,
+    AdminState, ConfigView, DrainOrder, EndpointView, GenerationView, ListenerView, NotFound, Phase, ProblemView,
+    Proposal, RefusedView, ReloadRefused, ReloadReport, RouteView, ServiceView, StatusView,
 };
 use crate::drain;
 use crate::explain::{self, Explanation, Question, Unclear};
 use crate::reload::{Generation, Preview, Refusal, Report};
 use crate::telemetry::events::Events;
+use crate::telemetry::history::Told;
 use crate::telemetry::timestamp::Timestamp;
 use crate::upstream::{Endpoint, Service};
 
@@ -47,6 +48,23 @@ impl AdminState for Process {
         self.shared.metrics.encode()
     }
 
+    fn status_view(&self) -> StatusView {
+        let status = self.reloader.status();
+        StatusView {
+            version: env!("CARGO_PKG_VERSION"),
+            phase: self.phase(),
+            reasons: self.ready().err().unwrap_or_default(),
+            generation: self.shared.snapshot.load().generation,
+            loaded_at: Timestamp(status.published),
+            refused_at: status.refused.map(|(at, _)| Timestamp(at)),
+            events: self.logging.is_some(),
+        }
+    }
+
+    fn history(&self, after: u64) -> Told {
+        self.history.lock().after(after)
+    }
+
     fn config_view(&self) -> ConfigView {
         let snapshot = self.shared.snapshot.load();
         let status = self.reloader.status();
@@ -63,6 +81,14 @@ impl AdminState for Process {
         }
     }
 
+    fn listeners_view(&self) -> Vec<ListenerView> {
+        listing::listeners(self)
+    }
+
+    fn routes_view(&self) -> Vec<RouteView> {
+        listing::routes(&self.shared.snapshot.load())
+    }
+
     fn services_view(&self) -> Vec<ServiceView> {
         self.shared.snapshot.load().services.values().map(service_view).collect()
     }
@@ -75,9 +101,13 @@ impl AdminState for Process {
         self.logging.as_ref().map(|logging| logging.events().clone())
     }
 
-    async fn preview(&self, text: String) -> Result<Preview, ReloadRefused> {
+    async fn preview(&self, of: Proposal) -> Result<Preview, ReloadRefused> {
         let reloader = Arc::clone(&self.reloader);
-        let preview = tokio::task::spawn_blocking(move || reloader.preview(&text)).await;
+        let preview = move || match of {
+            Proposal::Text(text) => reloader.preview(&text),
+            Proposal::Generation(number) => reloader.preview_rollback(number),
+        };
+        let preview = tokio::task::spawn_blocking(preview).await;
         let lost =
             |error: tokio::task::JoinError| vec![ProblemView { message: error.to_string(), ..ProblemView::default() }];
         let outcome = preview.map_err(lost).and_then(|preview| preview.map_err(|refusal| problems(&refusal)));

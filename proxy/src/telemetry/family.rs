@@ -206,6 +206,12 @@ impl Tokens {
         known.chain(self.other.get()).map(Counter::get).sum()
     }
 
+    /// The counter of a token that was counted before.
+    pub(super) fn known(&self, token: &str) -> Option<&Counter> {
+        let known = self.slots.iter().filter_map(OnceLock::get).find(|(known, _)| *known == token);
+        known.map(|(_, counter)| counter)
+    }
+
     fn own(&self, token: &str) -> Counter {
         let mut values: Vec<&str> = self.base.iter().map(String::as_str).collect();
         values.push(token);

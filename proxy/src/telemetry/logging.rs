@@ -46,8 +46,16 @@ impl fmt::Debug for Logging {
 impl Logging {
     /// Makes standard error the log of this process. Once per process.
     pub fn init(config: &Log) -> Result<Logging, LogError> {
+        Logging::init_to(config, io::stderr)
+    }
+
+    /// The same, written to somewhere else.
+    pub fn init_to<W>(config: &Log, writer: W) -> Result<Logging, LogError>
+    where
+        W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+    {
         let directives = env::var(OVERRIDE).ok().filter(|text| !text.is_empty());
-        let (subscriber, logging) = build(config, directives.as_deref(), io::stderr)?;
+        let (subscriber, logging) = build(config, directives.as_deref(), writer)?;
         subscriber.try_init()?;
         Ok(logging)
     }

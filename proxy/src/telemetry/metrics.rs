@@ -15,10 +15,14 @@ use prometheus::{IntGauge, Registry, TextEncoder};
 use super::family::{Cell, Family, Tokens};
 pub use super::family::{Counter, Definition, Presence};
 pub use super::histogram::{BUCKETS, Histogram};
+use super::history::Counted;
 use super::live::{Lease, Live};
 pub use super::routes::{Answered, Finished, RouteMetrics};
 use super::routes::{LABELS, Routes};
 use super::traefik::{self, CertificateNames};
+
+/// The outcome of an attempt that nobody has to be sorry for.
+pub const ANSWERED: &str = "response";
 
 /// The media type of [`Metrics::encode`].
 pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
@@ -495,6 +499,16 @@ impl EndpointMetrics {
     /// It is there now.
     pub fn at(&self, url: String) {
         *self.url.lock() = url;
+    }
+
+    /// All attempts so far; those are failed whose outcome is not [`ANSWERED`].
+    pub fn counted(&self) -> Counted {
+        let durations = self.attempt_duration.counts();
+        let requests = durations.iter().sum();
+        let answered = self.attempts.known(ANSWERED).map_or(0, Counter::get);
+        // What is counted between the two looks is neither.
+        let failed = u64::saturating_sub(requests, answered);
+        Counted { requests, failed, durations, in_flight: self.in_flight.get() }
     }
 
     /// A health probe is over: its result, one of a closed list.

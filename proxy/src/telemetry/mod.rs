@@ -4,6 +4,7 @@
 
 pub mod access_log;
 pub mod events;
+pub mod history;
 pub mod logging;
 pub mod metrics;
 pub mod shards;

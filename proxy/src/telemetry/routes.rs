@@ -17,6 +17,7 @@ use prometheus::proto::{self, MetricFamily};
 
 use super::family::{Definition, Tokens};
 use super::histogram::Durations;
+use super::history::{Classes, Counted};
 use super::live::Lease;
 use super::metrics::{BY_ROUTE, Families};
 use super::shards::Shards;
@@ -308,6 +309,20 @@ impl RouteMetrics {
             answered += Answered { requests: count, failed };
         }
         answered
+    }
+
+    /// All that was counted, and of the answers how many begin with which digit.
+    pub fn counted(&self) -> (Counted, Classes) {
+        let (mut counted, mut classes) = (Counted::default(), Classes::default());
+        for (kind, count) in self.figures.answers() {
+            let status = kind & ((1 << STATUS) - 1);
+            classes[usize::from(status / 100)] += count;
+        }
+        counted.requests = classes.iter().sum();
+        counted.failed = classes[5];
+        counted.in_flight = self.figures.in_flight();
+        self.figures.cells.all().for_each(|page| page.durations.add_to(&mut counted.durations));
+        (counted, classes)
     }
 
     fn count(&self, request: &Finished<'_>) {
