@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::place::Place;
 use crate::problem::Complaint;
+use crate::written::Written;
 
 /// Where references are looked up.
 pub(crate) struct Expander<'a> {
@@ -16,6 +17,8 @@ pub(crate) struct Expander<'a> {
     pub(crate) environment: &'a dyn Fn(&str) -> Option<String>,
     /// Every file that was read.
     pub(crate) files: Vec<PathBuf>,
+    /// Every string that was replaced.
+    pub(crate) written: Written,
 }
 
 /// What stands between `${` and `}`.
@@ -55,6 +58,7 @@ impl Expander<'_> {
             rest = &reference[end + 1..];
         }
         expanded.push_str(rest);
+        self.written.note(&expanded, text);
         Ok(Some(expanded))
     }
 
@@ -132,7 +136,12 @@ mod tests {
         let environment = |name: &str| (name == "SECRET").then(|| "s3cret".to_owned());
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("token"), "from file\n\n").unwrap();
-        let mut expander = Expander { directory: directory.path(), environment: &environment, files: Vec::new() };
+        let mut expander = Expander {
+            directory: directory.path(),
+            environment: &environment,
+            files: Vec::new(),
+            written: Written::default(),
+        };
         let result = expander.expand(text, place).map_err(|complaint| complaint.message)?;
         Ok(result.unwrap_or_else(|| text.to_owned()))
     }

@@ -51,6 +51,7 @@ mod validate;
 pub mod value;
 pub mod watch;
 mod words;
+mod written;
 
 use indexmap::IndexMap;
 use schemars::JsonSchema;
@@ -70,6 +71,7 @@ pub use service::Service;
 pub use telemetry::Telemetry;
 pub use test::Test;
 pub use watch::Watcher;
+use written::Written;
 
 /// One configuration file, whole.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -101,9 +103,18 @@ pub struct Config {
     /// Requests, and what must become of them.
     #[serde(default)]
     pub tests: Vec<Test>,
+    /// What its strings were before references in them were replaced.
+    #[serde(skip)]
+    pub(crate) written: Written,
 }
 
 impl Config {
+    /// As TOML, every default written out: secrets as `***`, and what came from a reference as that reference.
+    pub fn shown(&self) -> String {
+        let shown = toml::to_string_pretty(self).expect("a config is made of what TOML has");
+        self.written.restored(shown)
+    }
+
     /// The routes that apply to a listener, in file order.
     pub fn routes_of(&self, listener: &str) -> impl Iterator<Item = (&String, &Route)> {
         self.routes.iter().filter(move |(_, route)| route.is_on(listener))

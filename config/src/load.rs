@@ -16,6 +16,7 @@ use crate::fault::{Fault, What};
 use crate::place::Place;
 use crate::problem::{Complaint, Find, Problems};
 use crate::words::{self, Meant};
+use crate::written::Written;
 use crate::{lint, paths, validate};
 
 /// A configuration that may be put to work.
@@ -63,7 +64,7 @@ pub fn parse(text: &str, path: &Path, environment: &dyn Fn(&str) -> Option<Strin
     }
     let table = syntax(text).map_err(refuse)?;
     let directory = path.parent().unwrap_or(Path::new(""));
-    let mut expander = Expander { directory, environment, files: Vec::new() };
+    let mut expander = Expander { directory, environment, files: Vec::new(), written: Written::default() };
     let (mut document, mut finds) = Document::new(table, &mut |text, place| expander.expand(text, place));
     let config = read(&mut document, &mut finds).map(|config| paths::resolve(config, directory));
     if let Some(config) = &config {
@@ -71,6 +72,7 @@ pub fn parse(text: &str, path: &Path, environment: &dyn Fn(&str) -> Option<Strin
     }
     match config {
         Some(config) if finds.is_empty() => {
+            let config = Config { written: expander.written, ..config };
             let mut files = expander.files;
             files.extend(paths::of(&config));
             files.sort();

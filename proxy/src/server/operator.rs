@@ -74,8 +74,7 @@ impl AdminState for Process {
             generation: snapshot.generation,
             loaded_at: Timestamp(status.published),
             path: Some(self.reloader.path().display().to_string()),
-            // Rendered from what serves, so that secrets show themselves as `***` and references as their values.
-            text: toml::to_string_pretty(&snapshot.config).unwrap_or_default(),
+            text: snapshot.config.shown(),
             refused,
             warnings: self.reloader.warnings().iter().map(problem_view).collect(),
         }
