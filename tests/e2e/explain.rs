@@ -296,6 +296,8 @@ async fn why_421_and_which_certificate() {
 
     let own = explain(&stack, get("https://two.example/", &[])).await;
     assert_eq!((&own["reply"], certificate(&own).as_str()), (&Value::Null, "two.pem, for two.example"));
+    let by_header = explain_from(&stack, "listener=secure", get("/", &[("host", "two.example")])).await;
+    assert_eq!(certificate(&by_header), "two.pem, for two.example");
     let other = explain(&stack, get("https://three.example/", &[])).await;
     let first = "one.pem, for one.example, www.one.example: the first one, because none is for three.example";
     assert_eq!(certificate(&other), first);

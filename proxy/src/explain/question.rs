@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::uri::{PathAndQuery, Scheme};
+use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderName, HeaderValue, Method, Request, Uri, Version, header, request};
 
 use crate::context::RequestContext;
@@ -84,7 +84,10 @@ impl<'a> Asked<'a> {
             None => fitting(snapshot, &url)?,
         };
         let head = head(question, &url)?;
-        let downstream = downstream(listener, question.client, question.sni.as_deref().or(url.host()));
+        let host = host(&head);
+        // A client opens its connection for the host that it asks for.
+        let opened_for = question.sni.as_deref().or(url.host()).or(host.as_ref().map(Authority::host));
+        let downstream = downstream(listener, question.client, opened_for);
         Ok(Asked { listener, why, head, downstream })
     }
 }
@@ -130,6 +133,10 @@ fn head(question: &Question, url: &Uri) -> Result<request::Parts, Unclear> {
         head.headers.append(field, field_value(name, value)?);
     }
     Ok(head)
+}
+
+fn host(head: &request::Parts) -> Option<Authority> {
+    head.headers.get(header::HOST)?.to_str().ok()?.parse().ok()
 }
 
 fn field_value(name: &str, value: &str) -> Result<HeaderValue, Unclear> {
