@@ -25,8 +25,12 @@ use crate::telemetry::metrics::{Counter, Metrics};
 /// How long a batch may grow.
 const LINGER: Duration = Duration::from_millis(100);
 
-/// Requests in one batch: whatever strangers send, it stays below the 4 MiB that gRPC servers take.
+/// Requests in one batch.
 const BATCH: usize = 256;
+
+/// Spans in one batch, but for the last request's. Whatever strangers send, those of 256 requests, of which one may take 3 KiB,
+/// and of their attempts, 2 KiB each, stay below the 4 MiB that gRPC servers take.
+const SPANS: u64 = 1024;
 
 /// The longest that one batch is tried for, and all that is left once nothing new can come.
 const TRIED_FOR: Duration = Duration::from_mins(1);
@@ -164,9 +168,12 @@ impl<C: Takes> Exporter<C> {
         if self.inbox.len() < BATCH {
             self.pause(LINGER).await;
         }
+        let mut spans = batch[0].spans();
         while batch.len() < BATCH
+            && spans < SPANS
             && let Ok(finished) = self.inbox.try_recv()
         {
+            spans += finished.spans();
             batch.push(finished);
         }
         Some(batch)
@@ -208,7 +215,9 @@ impl<C: Takes> Exporter<C> {
                 Answer::Refused(why) => return self.lost(&why),
                 Answer::Later { why, after } => (why, after),
             };
-            let pause = after.map_or_else(|| backoff(round), |after| after.min(LONGEST_DELAY));
+            let own = backoff(round);
+            // A collector whose clock is not ours may ask for nothing at all.
+            let pause = after.map_or(own, |after| after.clamp(own, LONGEST_DELAY));
             if last || Instant::now() + pause > until {
                 self.lost(&why);
                 return self.pause(pause).await;

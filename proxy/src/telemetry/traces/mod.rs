@@ -31,7 +31,8 @@ mod otlp;
 mod sampler;
 mod span;
 
-/// Requests that wait for the exporter: a tenth of a second's worth at full load, and a few MiB.
+/// Requests that wait for the exporter: a tenth of a second's worth at full load. Usually a few MiB; of a stranger's longest
+/// texts 30.
 const CAPACITY: usize = 8 * 1024;
 
 /// Where traces begin and are recorded. A clone is the same; when the last one goes, the exporter sends what is queued and
@@ -121,12 +122,15 @@ fn state(headers: &HeaderMap) -> String {
 }
 
 /// Bytes of a text that is kept.
-const KEPT: usize = 1024;
+const KEPT: usize = 512;
 
 /// What is recorded of a client's text: a copy, so that the head it came in is not kept, and no more than this, so that a
 /// batch fits into an export.
 pub fn kept(text: &[u8]) -> String {
-    String::from_utf8_lossy(&text[..text.len().min(KEPT)]).into_owned()
+    let mut kept = String::from_utf8_lossy(&text[..text.len().min(KEPT)]).into_owned();
+    // What is no UTF-8 takes more room now.
+    kept.truncate(kept.floor_char_boundary(KEPT));
+    kept
 }
 
 impl std::fmt::Debug for Tracer {

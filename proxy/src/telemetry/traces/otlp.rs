@@ -216,7 +216,7 @@ impl RpcStatus {
     /// When the collector wants to be asked again, if it says so.
     pub(super) fn retry_delay(&self) -> Option<Duration> {
         let info = self.details.iter().find(|detail| detail.type_url.ends_with("/google.rpc.RetryInfo"))?;
-        let delay = RetryInfo::decode(&*info.value).ok()?.retry_delay.unwrap_or_default();
+        let delay = RetryInfo::decode(&*info.value).ok()?.retry_delay?;
         let (seconds, nanos) = (u64::try_from(delay.seconds), u32::try_from(delay.nanos));
         Some(Duration::new(seconds.unwrap_or_default(), nanos.unwrap_or_default().min(999_999_999)))
     }
