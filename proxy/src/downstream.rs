@@ -54,8 +54,8 @@ pub struct Activity {
     blocked_since: AtomicU64,
     /// Requests that the client took back before their response began, less those that were answered since.
     abandoned: AtomicU32,
-    /// The client has waited for a response.
-    known: AtomicBool,
+    /// Something has been done for the client.
+    met: AtomicBool,
     /// Whatever has not been taken is not to be waited for.
     given_up: AtomicBool,
 }
@@ -83,7 +83,7 @@ impl Activity {
             idle_since: AtomicU64::new(0),
             blocked_since: AtomicU64::new(0),
             abandoned: AtomicU32::new(0),
-            known: AtomicBool::new(false),
+            met: AtomicBool::new(false),
             given_up: AtomicBool::new(false),
         }
     }
@@ -155,14 +155,14 @@ impl Activity {
         }
     }
 
-    /// A response is there for which the client has waited.
-    pub fn waited(&self) {
-        self.known.store(true, Ordering::Relaxed);
+    /// An endpoint works for the client, or there is a response for it.
+    pub fn met(&self) {
+        self.met.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the client has waited for no response yet.
+    /// Whether nothing has been done for the client yet, or what was done it has taken back.
     pub fn is_new(&self) -> bool {
-        !self.known.load(Ordering::Relaxed)
+        !self.met.load(Ordering::Relaxed) || self.abandoned.load(Ordering::Relaxed) > 0
     }
 
     /// Whether the client has taken back so many requests more than it let us answer.
@@ -212,5 +212,22 @@ impl Activity {
 
     fn millis(&self, now: Instant) -> u64 {
         u64::try_from(now.saturating_duration_since(self.epoch).as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_takes_back_what_was_done_is_new_again() {
+        let activity = Activity::new(Instant::now());
+        assert!(activity.is_new());
+        activity.met();
+        assert!(!activity.is_new());
+        activity.abandoned();
+        assert!(activity.is_new());
+        activity.answered();
+        assert!(!activity.is_new());
     }
 }

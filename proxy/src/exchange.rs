@@ -169,6 +169,8 @@ impl Exchange {
     /// An attempt begins at this endpoint; the one before is over.
     pub fn attempting(&mut self, picked: Picked) {
         self.picked = Some(picked);
+        // A first upload or stream may be without an answer for hours.
+        self.downstream.activity.met();
     }
 
     /// The attempt, begun then, gets its own place in the trace; the head that goes to the endpoint says which.
@@ -221,7 +223,7 @@ impl Exchange {
     pub fn answered(&mut self, status: StatusCode, cause: Option<Cause>) {
         self.status = Some(status);
         self.cause = cause;
-        self.downstream.activity.waited();
+        self.downstream.activity.met();
         // An endpoint's head goes on as soon as it is there.
         let now = self.answered_at.filter(|_| cause.is_none()).unwrap_or_else(Instant::now);
         self.head_after = Some(now.saturating_duration_since(self.context.started));
