@@ -14,10 +14,11 @@ export class Denied extends Error {
   }
 }
 
-/** The API has answered that it will not do it; `problems` are those of a config. */
+/** The API has answered with this `status` that it will not do it; `problems` are those of a config. */
 export class Refused extends Error {
   constructor(status, body) {
     super(body.detail ?? `status ${status}`);
+    this.status = status;
     this.problems = body.problems ?? [];
   }
 }
@@ -55,11 +56,13 @@ export async function post(path) {
 }
 
 /**
- * Hears of events from the one after `last` on, until `signal` says so. Not by EventSource, which cannot show a token.
+ * Hears of events from the one after `last` on, until `signal` says so; `begun` is called when it is let in. Not by
+ * EventSource, which cannot show a token.
  */
-export async function listen(last, hear, signal) {
+export async function listen(last, { begun, hear }, signal) {
   const headers = { accept: "text/event-stream", "last-event-id": String(last) };
   const response = await send("/api/events", { headers, signal });
+  begun();
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let text = "";
   for (;;) {

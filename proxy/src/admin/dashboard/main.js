@@ -5,7 +5,7 @@
 
 import { Denied, get, token } from "./api.js";
 import { config, configOrders } from "./config.js";
-import { eventFilter, events, noEvents } from "./events.js";
+import { eventFilter, events, listenAnew, noEvents } from "./events.js";
 import { explain, listenersToAsk } from "./explain.js";
 import { History } from "./history.js";
 import { listeners } from "./listeners.js";
@@ -33,7 +33,10 @@ async function look(count) {
   const asked = ["/api/status", "/api/services", `/api/history?after=${known.history.last}`];
   const [status, fleet, told] = await Promise.all(asked.map(get));
   const same = known.history.take(told);
-  if (!same) known.history.take(await get("/api/history"));
+  if (!same) {
+    listenAnew(known);
+    known.history.take(await get("/api/history"));
+  }
   const news = !same || isNews(known.status, status);
   Object.assign(known, { status, services: fleet });
   if (news || count % SELDOM === 0) known.listeners = await get("/api/listeners");
@@ -101,7 +104,10 @@ function begin(signal) {
   if (!known.status.events) return noEvents();
   if (listening === signal) return;
   listening = signal;
-  events(known, signal, denied);
+  // It ends by itself if the process has no events; the next one may.
+  events(known, signal, denied).finally(() => {
+    if (listening === signal) listening = null;
+  });
 }
 
 /** Nobody answers, or not in order. What was known stays to be read. */
