@@ -36,7 +36,7 @@ function bearer() {
   return { authorization: `Bearer ${String.fromCharCode(...new TextEncoder().encode(shown))}` };
 }
 
-async function send(path, options) {
+async function send(path, options = {}) {
   const headers = { ...bearer(), ...options.headers };
   const response = await fetch(path, { cache: "no-store", redirect: "error", ...options, headers });
   if (response.ok) return response;
@@ -48,6 +48,11 @@ async function send(path, options) {
 /** Asks. */
 export async function get(path) {
   return (await send(path, { signal: AbortSignal.timeout(PATIENCE) })).json();
+}
+
+/** Asks for what has to be worked out first: it has no limit. */
+export async function getSlowly(path) {
+  return (await send(path)).json();
 }
 
 /** Orders. A reload may take longer than an answer: it has no limit. */
