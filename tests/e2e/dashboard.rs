@@ -219,6 +219,23 @@ async fn refused_reload_is_shown_with_its_problem_and_without_secrets() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn warnings_are_those_of_the_file_even_if_nothing_else_has_changed() {
+    let Some(scene) = scene().await else { return };
+    let nobody = r#"[services.nobody]
+    endpoints = [{ name = "web-1", url = "http://127.0.0.1:9" }]
+    [routes.all]"#;
+    let doubtful = CONFIG.replace("[routes.all]", nobody);
+    let places = "[...document.querySelectorAll('#warnings code')].map((one) => one.textContent).join()";
+    scene.stack.reload(&doubtful).await;
+    eventually!(scene.browser.eval(places).await.as_str().unwrap().contains("unused_service"));
+    let before = scene.browser.eval(places).await;
+    scene.stack.write(&format!("# A line more.\n{doubtful}"));
+    scene.stack.waypost.reload().await.unwrap();
+    eventually!(scene.browser.eval(places).await != before);
+    assert_eq!(scene.stack.admin("GET", "/api/status").await.json()["generation"], 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn rollback_says_what_it_would_change_and_does_it() {
     let Some(scene) = scene().await else { return };
     let extra = "[routes.extra]\n    path_prefix = \"/extra\"\n    service = \"shop\"\n    [routes.all]";

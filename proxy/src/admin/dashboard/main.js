@@ -22,6 +22,9 @@ const EVERY = 1000;
 /** Looks between two at what seldom changes: listeners. */
 const SELDOM = 5;
 
+/** What of the status changes with a reload. */
+const NEWS = ["generation", "loaded_at", "checked_at", "refused_at"];
+
 const known = { status: null, history: new History(), services: [], listeners: [], routes: [], config: null, generations: [], heard: 0 };
 
 const cards = traffic();
@@ -38,16 +41,17 @@ async function look(count) {
     known.history.take(await get("/api/history"));
   }
   const news = !same || isNews(known.status, status);
-  Object.assign(known, { status, services: fleet });
   if (news || count % SELDOM === 0) known.listeners = await get("/api/listeners");
   if (news) {
     const seldom = ["/api/routes", "/api/config", "/api/generations"];
     [known.routes, known.config, known.generations] = await Promise.all(seldom.map(get));
   }
+  // Last: what could not be asked for is news once more.
+  Object.assign(known, { status, services: fleet });
 }
 
-/** Whether a reload was published or refused since. */
-const isNews = (before, status) => ["generation", "loaded_at", "refused_at"].some((key) => before?.[key] !== status[key]);
+/** Whether a reload was published or refused since, or has read the same with other warnings. */
+const isNews = (before, status) => NEWS.some((key) => before?.[key] !== status[key]);
 
 function render() {
   const { status } = known;
