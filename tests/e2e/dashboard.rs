@@ -301,6 +301,20 @@ async fn events_are_shown_as_they_happen() {
     scene.browser.eval("document.getElementById('event-level').value = 'trouble'").await;
     scene.browser.eval("document.getElementById('event-level').dispatchEvent(new Event('change'))").await;
     assert!(!scene.text("#event-list").await.contains(&expected), "it is no trouble");
+    // Who listens anew, from the first event on, shows none twice, and all in their order.
+    let anew = "(async () => {
+        const { events } = await import('/dashboard/events.js');
+        const [known, stop] = [{ heard: 0 }, new AbortController()];
+        const shown = () => [...document.getElementById('event-list').children];
+        const newest = Number(shown()[0].dataset.id);
+        const listening = events(known, stop.signal, () => {});
+        while (known.heard < newest) await new Promise((done) => setTimeout(done, 20));
+        stop.abort();
+        await listening;
+        const ids = shown().map((item) => Number(item.dataset.id));
+        return ids.every((id, place) => place === 0 || id < ids[place - 1]);
+    })()";
+    assert_eq!(scene.browser.eval(anew).await, true);
     scene.is_clean().await;
 }
 
