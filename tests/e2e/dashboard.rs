@@ -268,6 +268,7 @@ async fn certificates_and_listeners_are_shown() {
 async fn token_is_asked_for_kept_in_the_tab_only_and_works() {
     let Some(scene) = scene().await else { return };
     scene.is_clean().await;
+    assert!(scene.text("footer").await.contains("metrics"), "where no token is in use, links lead somewhere");
     let browser = &scene.browser;
     // A name that is not of this machine, though it leads here: nothing is told without the token.
     let own = scene.url().replace("127.0.0.1", ELSEWHERE);
@@ -278,6 +279,8 @@ async fn token_is_asked_for_kept_in_the_tab_only_and_works() {
     eventually!(scene.text("#token-why").await.starts_with("That was not the admin token."));
     browser.write("#token-field", &format!("{TOKEN}\n")).await;
     eventually!(scene.text("#phase").await == "ready" && scene.endpoint("web-1").await.contains(" up for "));
+    let links = "document.querySelectorAll('footer a').length > 0 && document.getElementById('raw').checkVisibility()";
+    assert_eq!(browser.eval(links).await, false, "a link shows no token");
     browser.click("[aria-label='Drain web-1 of shop']").await;
     eventually!(scene.is_draining("web-1").await);
     let kept = "[localStorage.length, document.cookie, Object.values(sessionStorage).join()]";

@@ -105,6 +105,8 @@ function begin(signal) {
   show(at("token"), false);
   show(at("main"), true);
   show(at("forget"), token.get() !== null);
+  // A link shows no token.
+  show(at("raw"), token.get() === null);
   if (!known.status.events) return noEvents();
   if (listening === signal) return;
   listening = signal;
@@ -136,6 +138,7 @@ function denied(error) {
   say(at("verdict"), `The API is not open to this page: ${error.message}.`);
   paint(at("phase"), "warn", "locked");
   show(at("main"), false);
+  show(at("raw"), false);
   show(at("token"), NEEDS_TOKEN.includes(error.code));
   say(at("token-why"), wrong ? "That was not the admin token. Try another one." : "This address wants the token of [admin] in the config.");
   at("token-field").focus();
