@@ -183,12 +183,17 @@ async fn field_explains_which_route_a_request_takes_and_why_not_another() {
     assert!(told.contains("GET http://test.example/cart/1 goes to service shop."), "{told}");
     assert!(told.contains("all: it holds, but `cart` goes first"), "{told}");
     assert!(told.contains("web-3, up: 50 %"), "{told}");
+    assert!(told.contains(" (the other end of the connection)"), "{told}");
+    assert!(!told.contains("Certificate"), "{told}");
     scene.browser.eval("document.getElementById('explain-url').value = 'http://other.example/cart'").await;
     scene.browser.click("#explain button").await;
     eventually!(scene.text("#explained").await.contains("no route"));
     let told = scene.text("#explained").await;
     assert!(told.contains("is answered 404 no_route"), "{told}");
     assert!(told.contains("all: the host `other.example` is not `test.example`"), "{told}");
+    scene.browser.eval("document.getElementById('explain-url').value = 'https://test.example/cart'").await;
+    scene.browser.click("#explain button").await;
+    eventually!(scene.text("#explained").await.contains("site.pem, for test.example"));
     scene.is_clean().await;
     scene.browser.eval("document.getElementById('explain-url').value = '<b>no URL</b>'").await;
     scene.browser.click("#explain button").await;
