@@ -259,6 +259,42 @@ async fn rollback_says_what_it_would_change_and_does_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn rollback_is_never_shown_with_the_diff_of_another_generation() {
+    let Some(scene) = scene().await else { return };
+    let with = |routes: &[&str]| {
+        let one = |name: &&str| format!("[routes.{name}]\n    path_prefix = \"/{name}\"\n    service = \"shop\"\n    ");
+        CONFIG.replace("[routes.all]", &(routes.iter().map(one).collect::<String>() + "[routes.all]"))
+    };
+    scene.stack.reload(&with(&["extra"])).await;
+    scene.stack.reload(&with(&["extra", "other"])).await;
+    eventually!(scene.text("#generation").await == "3");
+    // The answer for generation 1 comes when it is let go.
+    let late = "(() => {
+        const ask = window.fetch;
+        const held = new Promise((done) => { window.letGo = done; });
+        window.fetch = async (path, options) => {
+            if (path.includes('/generations/1/')) await held;
+            return ask(path, options);
+        };
+    })()";
+    scene.browser.eval(late).await;
+    scene.browser.click("[aria-label='Return to generation 1']").await;
+    scene.browser.click("#rollback-cancel").await;
+    scene.browser.click("[aria-label='Return to generation 2']").await;
+    eventually!(scene.text("#rollback-diff").await.contains("-route other"));
+    let after = "(async () => {
+        window.letGo();
+        const answered = () => performance.getEntriesByType('resource').some((one) => one.name.includes('/generations/1/'));
+        while (!answered()) await new Promise((done) => setTimeout(done, 20));
+        await new Promise((done) => setTimeout(done, 200));
+        return document.getElementById('rollback-diff').textContent;
+    })()";
+    let told = scene.browser.eval(after).await;
+    let told = told.as_str().unwrap();
+    assert!(told.contains("-route other") && !told.contains("-route extra"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn certificates_and_listeners_are_shown() {
     let Some(scene) = scene().await else { return };
     let listeners = scene.text("#listener-rows").await;
