@@ -53,6 +53,8 @@ pub struct Status {
     pub warnings: Arc<Problems>,
     /// Since when it serves.
     pub published: SystemTime,
+    /// When the warnings were found.
+    pub checked: SystemTime,
     /// The last refusal, if nothing was published since.
     pub refused: Option<(SystemTime, Arc<Refusal>)>,
 }
@@ -97,7 +99,8 @@ pub enum Refusal {
 impl Status {
     /// Of a file that serves from now on.
     pub fn serving(text: String, warnings: Problems) -> Status {
-        Status { text, warnings: Arc::new(warnings), published: SystemTime::now(), refused: None }
+        let now = SystemTime::now();
+        Status { text, warnings: Arc::new(warnings), published: now, checked: now, refused: None }
     }
 }
 
@@ -297,7 +300,7 @@ impl Reloader {
     fn unchanged(&self, generation: u64, (text, warnings): (String, Problems)) {
         let mut status = self.status.lock();
         status.text = text;
-        status.warnings = Arc::new(warnings);
+        (status.warnings, status.checked) = (Arc::new(warnings), SystemTime::now());
         if status.refused.take().is_some() {
             tracing::info!(generation, "config in order again, nothing has changed");
         }

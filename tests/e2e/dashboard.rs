@@ -183,12 +183,17 @@ async fn field_explains_which_route_a_request_takes_and_why_not_another() {
     assert!(told.contains("GET http://test.example/cart/1 goes to service shop."), "{told}");
     assert!(told.contains("all: it holds, but `cart` goes first"), "{told}");
     assert!(told.contains("web-3, up: 50 %"), "{told}");
+    assert!(told.contains(" (the other end of the connection)"), "{told}");
+    assert!(!told.contains("Certificate"), "{told}");
     scene.browser.eval("document.getElementById('explain-url').value = 'http://other.example/cart'").await;
     scene.browser.click("#explain button").await;
     eventually!(scene.text("#explained").await.contains("no route"));
     let told = scene.text("#explained").await;
     assert!(told.contains("is answered 404 no_route"), "{told}");
     assert!(told.contains("all: the host `other.example` is not `test.example`"), "{told}");
+    scene.browser.eval("document.getElementById('explain-url').value = 'https://test.example/cart'").await;
+    scene.browser.click("#explain button").await;
+    eventually!(scene.text("#explained").await.contains("site.pem, for test.example"));
     scene.is_clean().await;
     scene.browser.eval("document.getElementById('explain-url').value = '<b>no URL</b>'").await;
     scene.browser.click("#explain button").await;
@@ -219,6 +224,23 @@ async fn refused_reload_is_shown_with_its_problem_and_without_secrets() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn warnings_are_those_of_the_file_even_if_nothing_else_has_changed() {
+    let Some(scene) = scene().await else { return };
+    let nobody = r#"[services.nobody]
+    endpoints = [{ name = "web-1", url = "http://127.0.0.1:9" }]
+    [routes.all]"#;
+    let doubtful = CONFIG.replace("[routes.all]", nobody);
+    let places = "[...document.querySelectorAll('#warnings code')].map((one) => one.textContent).join()";
+    scene.stack.reload(&doubtful).await;
+    eventually!(scene.browser.eval(places).await.as_str().unwrap().contains("unused_service"));
+    let before = scene.browser.eval(places).await;
+    scene.stack.write(&format!("# A line more.\n{doubtful}"));
+    scene.stack.waypost.reload().await.unwrap();
+    eventually!(scene.browser.eval(places).await != before);
+    assert_eq!(scene.stack.admin("GET", "/api/status").await.json()["generation"], 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn rollback_says_what_it_would_change_and_does_it() {
     let Some(scene) = scene().await else { return };
     let extra = "[routes.extra]\n    path_prefix = \"/extra\"\n    service = \"shop\"\n    [routes.all]";
@@ -237,6 +259,42 @@ async fn rollback_says_what_it_would_change_and_does_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn rollback_is_never_shown_with_the_diff_of_another_generation() {
+    let Some(scene) = scene().await else { return };
+    let with = |routes: &[&str]| {
+        let one = |name: &&str| format!("[routes.{name}]\n    path_prefix = \"/{name}\"\n    service = \"shop\"\n    ");
+        CONFIG.replace("[routes.all]", &(routes.iter().map(one).collect::<String>() + "[routes.all]"))
+    };
+    scene.stack.reload(&with(&["extra"])).await;
+    scene.stack.reload(&with(&["extra", "other"])).await;
+    eventually!(scene.text("#generation").await == "3");
+    // The answer for generation 1 comes when it is let go.
+    let late = "(() => {
+        const ask = window.fetch;
+        const held = new Promise((done) => { window.letGo = done; });
+        window.fetch = async (path, options) => {
+            if (path.includes('/generations/1/')) await held;
+            return ask(path, options);
+        };
+    })()";
+    scene.browser.eval(late).await;
+    scene.browser.click("[aria-label='Return to generation 1']").await;
+    scene.browser.click("#rollback-cancel").await;
+    scene.browser.click("[aria-label='Return to generation 2']").await;
+    eventually!(scene.text("#rollback-diff").await.contains("-route other"));
+    let after = "(async () => {
+        window.letGo();
+        const answered = () => performance.getEntriesByType('resource').some((one) => one.name.includes('/generations/1/'));
+        while (!answered()) await new Promise((done) => setTimeout(done, 20));
+        await new Promise((done) => setTimeout(done, 200));
+        return document.getElementById('rollback-diff').textContent;
+    })()";
+    let told = scene.browser.eval(after).await;
+    let told = told.as_str().unwrap();
+    assert!(told.contains("-route other") && !told.contains("-route extra"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn certificates_and_listeners_are_shown() {
     let Some(scene) = scene().await else { return };
     let listeners = scene.text("#listener-rows").await;
@@ -251,6 +309,7 @@ async fn certificates_and_listeners_are_shown() {
 async fn token_is_asked_for_kept_in_the_tab_only_and_works() {
     let Some(scene) = scene().await else { return };
     scene.is_clean().await;
+    assert!(scene.text("footer").await.contains("metrics"), "where no token is in use, links lead somewhere");
     let browser = &scene.browser;
     // A name that is not of this machine, though it leads here: nothing is told without the token.
     let own = scene.url().replace("127.0.0.1", ELSEWHERE);
@@ -261,6 +320,8 @@ async fn token_is_asked_for_kept_in_the_tab_only_and_works() {
     eventually!(scene.text("#token-why").await.starts_with("That was not the admin token."));
     browser.write("#token-field", &format!("{TOKEN}\n")).await;
     eventually!(scene.text("#phase").await == "ready" && scene.endpoint("web-1").await.contains(" up for "));
+    let links = "document.querySelectorAll('footer a').length > 0 && document.getElementById('raw').checkVisibility()";
+    assert_eq!(browser.eval(links).await, false, "a link shows no token");
     browser.click("[aria-label='Drain web-1 of shop']").await;
     eventually!(scene.is_draining("web-1").await);
     let kept = "[localStorage.length, document.cookie, Object.values(sessionStorage).join()]";
@@ -284,6 +345,20 @@ async fn events_are_shown_as_they_happen() {
     scene.browser.eval("document.getElementById('event-level').value = 'trouble'").await;
     scene.browser.eval("document.getElementById('event-level').dispatchEvent(new Event('change'))").await;
     assert!(!scene.text("#event-list").await.contains(&expected), "it is no trouble");
+    // Who listens anew, from the first event on, shows none twice, and all in their order.
+    let anew = "(async () => {
+        const { events } = await import('/dashboard/events.js');
+        const [known, stop] = [{ heard: 0 }, new AbortController()];
+        const shown = () => [...document.getElementById('event-list').children];
+        const newest = Number(shown()[0].dataset.id);
+        const listening = events(known, stop.signal, () => {});
+        while (known.heard < newest) await new Promise((done) => setTimeout(done, 20));
+        stop.abort();
+        await listening;
+        const ids = shown().map((item) => Number(item.dataset.id));
+        return ids.every((id, place) => place === 0 || id < ids[place - 1]);
+    })()";
+    assert_eq!(scene.browser.eval(anew).await, true);
     scene.is_clean().await;
 }
 

@@ -33,7 +33,7 @@ Scenarios, in the order they run; all are the default:
   telemetry_off telemetry_on
                     of Waypost alone: nothing told that need not be; JSON access log to a file, metrics scraped and
                     everything that `waypost top` shows asked once a second, an open stream of events, health checks,
-                    a receipt for one request in a hundred
+                    traces of one request in ten, a receipt for one in a hundred
   routes1 routes1000 routes10k
                     requests spread over so many routes: ten paths a host
   endpoints3 endpoints100 endpoints1000

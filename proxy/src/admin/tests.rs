@@ -71,6 +71,7 @@ impl AdminState for Fleet {
             reasons: self.reasons.clone(),
             generation: 42,
             loaded_at,
+            checked_at: loaded_at,
             refused_at,
             events: false,
         }
@@ -291,8 +292,8 @@ async fn views_are_told_as_json() {
     let services = json!([{ "name": "shop", "balancer": "round_robin", "available": 1, "endpoints": [endpoint] }]);
     bench.check(Method::GET, "/api/services", 200, services).await;
     let status = json!({
-        "version": "0.0.1", "phase": "running", "reasons": [], "generation": 42, "loaded_at": time, "refused_at": time,
-        "events": false,
+        "version": "0.0.1", "phase": "running", "reasons": [], "generation": 42, "loaded_at": time,
+        "checked_at": time, "refused_at": time, "events": false,
     });
     bench.check(Method::GET, "/api/status", 200, status).await;
     let certificate = json!({

@@ -31,6 +31,8 @@ pub struct StatusView {
     pub generation: u64,
     /// When it began to.
     pub loaded_at: Timestamp,
+    /// When the config was last read and found in order; its warnings are of then, even if nothing else has changed.
+    pub checked_at: Timestamp,
     /// When the last attempt to replace it was refused, if it was.
     pub refused_at: Option<Timestamp>,
     /// Whether there is `GET /api/events`.

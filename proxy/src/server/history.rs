@@ -16,26 +16,32 @@ use crate::telemetry::metrics::RouteMetrics;
 
 /// One task.
 pub(super) async fn keep(process: Arc<Process>) {
-    let seen = || {
+    let step = |begun| {
         let process = Arc::clone(&process);
-        // Ten thousand routes take a while. If it fails, the process is at its end.
-        async move { tokio::task::spawn_blocking(move || aside::run(|| look(&process))).await.unwrap_or_default() }
+        // Ten thousand routes take a while, to look at and to compare.
+        let step = move || aside::run(|| step(&process.history, look(&process), begun));
+        // If it fails, the process is at its end.
+        async move { tokio::task::spawn_blocking(step).await.unwrap_or(begun) }
     };
-    sample(&process.history, seen).await;
+    repeat(step).await;
 }
 
-async fn sample<F: Future<Output = Look>>(history: &Mutex<History>, look: impl Fn() -> F) {
+/// `step` is told when the step began that is over, and tells when the next one did.
+async fn repeat<F: Future<Output = Instant>>(step: impl Fn(Instant) -> F) {
     let mut begun = Instant::now();
     let mut ends = interval_at(begun + STEP, STEP);
     // What comes late is one long step, not two short ones.
     ends.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ends.tick().await;
-        let seen = look().await;
-        let now = Instant::now();
-        history.lock().step(seen, (SystemTime::now(), now - begun));
-        begun = now;
+        begun = step(begun).await;
     }
+}
+
+fn step(history: &Mutex<History>, seen: Look, begun: Instant) -> Instant {
+    let now = Instant::now();
+    history.lock().step(seen, (SystemTime::now(), now - begun));
+    now
 }
 
 fn look(process: &Process) -> Look {
@@ -60,10 +66,8 @@ fn add_routes(look: &mut Look, view: &ListenerView) {
 }
 
 fn add(look: &mut Look, [listener, route, service]: [&Arc<str>; 3], metrics: &RouteMetrics) {
-    let (counted, classes) = metrics.counted();
-    look.classes.iter_mut().zip(classes).for_each(|(sum, more)| *sum += more);
     let (listener, route, service) = (Arc::clone(listener), Arc::clone(route), Arc::clone(service));
-    look.sources.push((Source::Route { listener, route, service }, counted));
+    look.sources.push((Source::Route { listener, route, service }, metrics.counted()));
 }
 
 #[cfg(test)]
@@ -76,20 +80,21 @@ mod tests {
     /// A route that has had so many requests.
     fn counted(requests: u64) -> Look {
         let (listener, route, service) = ("web".into(), "all".into(), "shop".into());
-        let counted = Counted { requests, ..Counted::default() };
+        let counted = Counted { requests, is_new: true, ..Counted::default() };
         Look { sources: vec![(Source::Route { listener, route, service }, counted)], ..Look::default() }
     }
 
     /// The rates of the steps that are over after so long, at ten requests a second; each look takes some time.
     async fn rates(length: Duration, look_takes: Duration) -> Vec<f32> {
-        let (history, begun) = (Mutex::new(History::new(SystemTime::now())), Instant::now());
-        let look = || async {
+        let (history, start) = (Mutex::new(History::new(SystemTime::now())), Instant::now());
+        let history = &history;
+        let step = |begun| async move {
             tokio::time::sleep(look_takes).await;
             #[expect(clippy::cast_possible_truncation, reason = "a test of seconds")]
-            let requests = begun.elapsed().as_millis() as u64 / 100;
-            counted(requests)
+            let requests = start.elapsed().as_millis() as u64 / 100;
+            step(history, counted(requests), begun)
         };
-        assert!(tokio::time::timeout(length, sample(&history, look)).await.is_err(), "it never ends");
+        assert!(tokio::time::timeout(length, repeat(step)).await.is_err(), "it never ends");
         let told = history.lock().after(0);
         told.whole.columns.requests
     }

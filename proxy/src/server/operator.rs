@@ -56,6 +56,7 @@ impl AdminState for Process {
             reasons: self.ready().err().unwrap_or_default(),
             generation: self.shared.snapshot.load().generation,
             loaded_at: Timestamp(status.published),
+            checked_at: Timestamp(status.checked),
             refused_at: status.refused.map(|(at, _)| Timestamp(at)),
             events: self.logging.is_some(),
         }

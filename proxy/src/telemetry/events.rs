@@ -66,14 +66,18 @@ impl Default for Events {
 impl Events {
     /// All after the one with this id that are still kept, oldest first; 0 for all.
     pub fn after(&self, id: u64) -> Vec<Arc<Event>> {
+        let id = self.own(id);
         self.0.kept.lock().iter().filter(|event| event.id > id).cloned().collect()
     }
 
-    /// From the one after this id on, for ever. An id that has not come yet is of an earlier process.
+    /// From the one after this id on, for ever.
     pub fn listen(&self, id: u64) -> Listening {
-        let news = self.0.last.subscribe();
-        let heard = id.min(*news.borrow());
-        Listening { events: self.clone(), news, heard }
+        Listening { events: self.clone(), news: self.0.last.subscribe(), heard: self.own(id) }
+    }
+
+    /// An id that has not come yet is of an earlier process: of this one, nothing was heard.
+    fn own(&self, id: u64) -> u64 {
+        if id > *self.0.last.borrow() { 0 } else { id }
     }
 
     fn keep(&self, level: &'static str, (message, fields): (String, Map<String, Value>)) {
@@ -198,9 +202,17 @@ mod tests {
         assert_eq!(ids(listening.next().await), [4]);
         let waiting = tokio::time::timeout(std::time::Duration::from_millis(1), listening.next());
         assert!(waiting.await.is_err(), "nothing has happened");
-        // Of another process, which had seen more.
-        let mut stranger = events.listen(1_000);
+    }
+
+    #[tokio::test]
+    async fn who_has_heard_more_of_an_earlier_process_misses_nothing_of_this_one() {
+        let events = Events::default();
+        say(&events, 3);
+        let ids = |news: Vec<Arc<Event>>| news.iter().map(|event| event.id).collect::<Vec<_>>();
+        let mut listening = events.listen(1_000);
+        assert_eq!(ids(listening.next().await), [1, 2, 3]);
         say(&events, 1);
-        assert_eq!(ids(stranger.next().await), [5]);
+        assert_eq!(ids(listening.next().await), [4]);
+        assert_eq!(ids(events.after(1_000)), [1, 2, 3, 4]);
     }
 }

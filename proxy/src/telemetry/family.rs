@@ -4,6 +4,7 @@
 //! concatenated label values, so that (`ab`, `c`) and (`a`, `bc`) become one series; names here are the user's words.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
@@ -144,7 +145,10 @@ impl<C: Cell> Collector for Family<C> {
 
 /// The series that one owner has brought into being, so that they can go with it.
 #[derive(Default)]
-pub(super) struct Series(Mutex<Vec<Box<dyn Fn() + Send + Sync>>>);
+pub(super) struct Series {
+    removals: Mutex<Vec<Box<dyn Fn() + Send + Sync>>>,
+    looked_at: AtomicBool,
+}
 
 impl Series {
     /// The cell with these label values, which from now on belongs to this owner.
@@ -157,12 +161,18 @@ impl Series {
 
     /// Something that goes with them.
     pub(super) fn take_along(&self, remove: impl Fn() + Send + Sync + 'static) {
-        self.0.lock().push(Box::new(remove));
+        self.removals.lock().push(Box::new(remove));
+    }
+
+    /// Whether nobody has asked this before.
+    pub(super) fn is_first_look(&self) -> bool {
+        // Relaxed: one task looks.
+        !self.looked_at.swap(true, Ordering::Relaxed)
     }
 
     /// Takes all of them out of their families.
     pub(super) fn remove(&self) {
-        for remove in self.0.lock().drain(..) {
+        for remove in self.removals.lock().drain(..) {
             remove();
         }
     }

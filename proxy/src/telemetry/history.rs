@@ -37,6 +37,10 @@ pub struct Counted {
     pub durations: Counts,
     /// What is in flight now.
     pub in_flight: i64,
+    /// Answers by class; of an endpoint, none.
+    pub classes: Classes,
+    /// Nobody has looked before: all of it is of this step.
+    pub is_new: bool,
 }
 
 impl Counted {
@@ -45,11 +49,23 @@ impl Counted {
         if self.requests < earlier.requests {
             return *self;
         }
-        let mut durations = self.durations;
-        durations.iter_mut().zip(&earlier.durations).for_each(|(now, then)| *now = now.saturating_sub(*then));
-        let failed = self.failed.saturating_sub(earlier.failed);
-        Counted { requests: self.requests - earlier.requests, failed, durations, in_flight: self.in_flight }
+        let mut more = *self;
+        more.requests -= earlier.requests;
+        more.failed = more.failed.saturating_sub(earlier.failed);
+        less(&mut more.durations, &earlier.durations);
+        less(&mut more.classes, &earlier.classes);
+        more
     }
+
+    /// What is known of a step at whose beginning nobody looked: whoever was away and returns, because something was in
+    /// flight or a reload took it back, may bring along what it has counted in days.
+    fn at_first_sight(&self) -> Counted {
+        if self.is_new { *self } else { Counted { in_flight: self.in_flight, ..Counted::default() } }
+    }
+}
+
+fn less(now: &mut [u64], then: &[u64]) {
+    now.iter_mut().zip(then).for_each(|(now, then)| *now = now.saturating_sub(*then));
 }
 
 impl AddAssign<&Counted> for Counted {
@@ -58,6 +74,7 @@ impl AddAssign<&Counted> for Counted {
         self.failed += other.failed;
         self.in_flight += other.in_flight;
         self.durations.iter_mut().zip(&other.durations).for_each(|(sum, more)| *sum += more);
+        self.classes.iter_mut().zip(&other.classes).for_each(|(sum, more)| *sum += more);
     }
 }
 
@@ -106,8 +123,6 @@ impl Source {
 pub struct Look {
     /// Everybody who counts, each once.
     pub sources: Vec<(Source, Counted)>,
-    /// All answers.
-    pub classes: Classes,
     /// Open client connections.
     pub connections: usize,
 }
@@ -166,7 +181,6 @@ pub struct History {
     until: Timestamp,
     /// What everybody had counted then.
     counted: HashMap<Source, Counted>,
-    classes: Classes,
     steps: BTreeMap<Part, Steps>,
     /// Of the whole only: answers by class, and connections.
     answers: VecDeque<([f32; 6], usize)>,
@@ -180,9 +194,8 @@ impl History {
             last: 0,
             until: Timestamp(at),
             counted: HashMap::new(),
-            classes: Classes::default(),
             steps: BTreeMap::new(),
-            answers: VecDeque::new(),
+            answers: VecDeque::with_capacity(KEPT),
         }
     }
 
@@ -190,20 +203,17 @@ impl History {
     pub fn step(&mut self, look: Look, (at, took): (SystemTime, Duration)) {
         let seconds = took.as_secs_f64().max(f64::MIN_POSITIVE);
         let grown = self.grown(&look.sources);
+        let classes = grown[&Part::Whole].classes.map(|count| short(count as f64 / seconds));
         let length = self.answers.len();
         self.steps.retain(|part, _| *part == Part::Whole || grown.contains_key(part));
         for (part, more) in grown {
             if self.steps.len() <= PARTS || self.steps.contains_key(&part) {
-                let steps = self.steps.entry(part).or_insert_with(|| vec![Step::default(); length].into());
+                let steps = self.steps.entry(part).or_insert_with(|| still(length));
                 push(steps, Step::of(&more, seconds));
             }
         }
-        let classes = std::array::from_fn(|class| {
-            short(look.classes[class].saturating_sub(self.classes[class]) as f64 / seconds)
-        });
         push(&mut self.answers, (classes, look.connections));
         (self.last, self.until) = (self.last + 1, Timestamp(at));
-        self.classes = look.classes;
         self.counted = look.sources.into_iter().collect();
     }
 
@@ -211,7 +221,8 @@ impl History {
     fn grown(&self, sources: &[(Source, Counted)]) -> BTreeMap<Part, Counted> {
         let mut grown = BTreeMap::from([(Part::Whole, Counted::default())]);
         for (source, counted) in sources {
-            let more = self.counted.get(source).map_or(*counted, |before| counted.since(before));
+            let more =
+                self.counted.get(source).map_or_else(|| counted.at_first_sight(), |before| counted.since(before));
             for part in source.parts() {
                 *grown.entry(part).or_default() += &more;
             }
@@ -234,6 +245,13 @@ impl History {
         parts.whole.classes = CLASSES.iter().enumerate().map(|(number, name)| (*name, class(number))).collect();
         parts
     }
+}
+
+/// So many steps in which nothing has happened, and room for no more than will be kept.
+fn still(length: usize) -> Steps {
+    let mut steps = Steps::with_capacity(KEPT);
+    steps.resize(length, Step::default());
+    steps
 }
 
 /// The names of [`Classes`].
@@ -352,22 +370,23 @@ mod tests {
     fn counted(requests: u64, failed: u64) -> Counted {
         let mut durations = Counts::default();
         durations[4] = requests;
-        Counted { requests, failed, durations, in_flight: 2 }
+        let classes = [0, 0, requests - failed, 0, 0, failed];
+        Counted { requests, failed, durations, in_flight: 2, classes, is_new: false }
     }
 
-    fn look(sources: &[(Source, Counted)]) -> Look {
-        let total: u64 = sources.iter().map(|(_, counted)| counted.requests).sum();
-        Look { sources: sources.to_vec(), classes: [0, 0, total, 0, 0, 0], connections: 7 }
+    /// The same, and nobody has looked at it before.
+    fn new(requests: u64) -> Counted {
+        Counted { is_new: true, ..counted(requests, 0) }
     }
 
     /// So much was counted already.
     fn begun(sources: &[(Source, Counted)]) -> History {
-        let (Look { sources, classes, .. }, new) = (look(sources), History::new(SystemTime::UNIX_EPOCH));
-        History { counted: sources.into_iter().collect(), classes, ..new }
+        History { counted: sources.iter().cloned().collect(), ..History::new(SystemTime::UNIX_EPOCH) }
     }
 
     fn step(history: &mut History, sources: &[(Source, Counted)]) {
-        history.step(look(sources), (SystemTime::UNIX_EPOCH + STEP, STEP));
+        let look = Look { sources: sources.to_vec(), connections: 7 };
+        history.step(look, (SystemTime::UNIX_EPOCH + STEP, STEP));
     }
 
     #[test]
@@ -377,7 +396,8 @@ mod tests {
         assert_eq!((history.after(0).last, history.after(0).whole.columns.requests.len()), (0, 0));
         step(&mut history, &[(route("web", "all"), counted(150, 5)), (endpoint, counted(100, 1))]);
         let told = history.after(0);
-        assert_eq!((told.last, &told.whole.connections, &told.whole.classes["2xx"]), (1, &vec![7], &vec![12.0]));
+        assert_eq!((told.last, &told.whole.connections), (1, &vec![7]));
+        assert_eq!((&told.whole.classes["2xx"], &told.whole.classes["5xx"]), (&vec![9.0], &vec![1.0]));
         for columns in [&told.whole.columns, &told.routes["all"], &told.services["shop"]] {
             assert_eq!((columns.requests[0], columns.failed[0], columns.in_flight[0]), (10.0, 1.0, 2.0));
             assert_eq!((columns.p50_ms[0], columns.p95_ms[0], columns.p99_ms[0]), (17.5, 24.25, 24.85));
@@ -392,7 +412,7 @@ mod tests {
         let mut history = begun(&[(web.clone(), counted(1000, 0)), (secure, counted(500, 0))]);
         step(&mut history, &[(web.clone(), counted(1010, 0))]);
         step(&mut history, &[(web.clone(), counted(5, 0))]);
-        step(&mut history, &[(web, counted(5, 0)), (route("web", "new"), counted(10, 0))]);
+        step(&mut history, &[(web, counted(5, 0)), (route("web", "new"), new(10))]);
         let told = history.after(0);
         assert_eq!(told.routes["all"].requests, [2.0, 1.0, 0.0]);
         assert_eq!(told.routes["new"].requests, [0.0, 0.0, 2.0], "it has had nothing before it was there");
@@ -401,13 +421,44 @@ mod tests {
         let told = history.after(0);
         assert!(told.routes.is_empty(), "what is gone is forgotten");
         assert_eq!(told.whole.columns.requests, [2.0, 1.0, 2.0, 0.0]);
+        assert_eq!(told.whole.classes["2xx"], [2.0, 1.0, 2.0, 0.0]);
+    }
+
+    #[test]
+    fn what_returns_does_not_bring_along_what_it_had_counted_before() {
+        let (web, endpoint) = (route("web", "all"), Source::Endpoint("shop".into(), "web-1".into()));
+        let mut history = begun(&[(web.clone(), counted(1000, 0)), (endpoint.clone(), counted(1000, 0))]);
+        step(&mut history, &[]);
+        // Something was in flight, so that its counts have outlived it.
+        step(&mut history, &[(web.clone(), counted(1001, 0)), (endpoint.clone(), counted(1001, 0))]);
+        step(&mut history, &[(web, counted(1006, 0)), (endpoint, counted(1011, 0))]);
+        let told = history.after(0);
+        assert_eq!(told.routes["all"].requests, [0.0, 0.0, 1.0]);
+        assert_eq!(told.routes["all"].in_flight, [0.0, 2.0, 2.0]);
+        assert!(told.routes["all"].p99_ms[1].is_nan());
+        assert_eq!(told.endpoints["shop"]["web-1"].requests, [0.0, 0.0, 2.0]);
+        assert_eq!(told.whole.columns.requests, [0.0, 0.0, 1.0]);
+        assert_eq!(told.whole.classes["2xx"], [0.0, 0.0, 1.0]);
+    }
+
+    #[test]
+    fn steps_take_no_more_memory_than_those_that_are_kept() {
+        let mut history = begun(&[]);
+        for count in 1..=2 * KEPT as u64 {
+            step(&mut history, &[(route("web", "all"), counted(count, 0))]);
+        }
+        assert!(history.steps.values().all(|steps| steps.capacity() == KEPT), "{history:?}");
+        assert_eq!((history.answers.capacity(), history.answers.len()), (KEPT, KEPT));
     }
 
     #[test]
     fn fifteen_minutes_are_kept_and_told_from_where_one_left_off() {
         let mut history = begun(&[]);
         for count in 1..=200 {
-            step(&mut history, &[(route("web", "all"), counted(5 * count * (count + 1) / 2, 0))]);
+            step(
+                &mut history,
+                &[(route("web", "all"), Counted { is_new: count == 1, ..counted(5 * count * (count + 1) / 2, 0) })],
+            );
         }
         let all = history.after(0);
         assert_eq!((all.last, all.routes["all"].requests.len(), all.whole.connections.len()), (200, KEPT, KEPT));
@@ -420,8 +471,7 @@ mod tests {
 
     #[test]
     fn more_parts_than_there_is_room_for_count_into_the_whole() {
-        let sources: Vec<_> =
-            (0..2 * PARTS).map(|number| (route("web", &format!("{number:04}")), counted(5, 0))).collect();
+        let sources: Vec<_> = (0..2 * PARTS).map(|number| (route("web", &format!("{number:04}")), new(5))).collect();
         let mut history = begun(&[]);
         step(&mut history, &sources);
         step(&mut history, &sources);
@@ -434,7 +484,7 @@ mod tests {
     fn requests_without_a_route_are_told_under_the_empty_name() {
         let mut history = begun(&[]);
         let unrouted = Source::Route { listener: "web".into(), route: "".into(), service: "".into() };
-        step(&mut history, &[(unrouted, counted(5, 0))]);
+        step(&mut history, &[(unrouted, new(5))]);
         let told = history.after(0);
         assert_eq!((told.routes[""].requests[0], told.services.len()), (1.0, 0));
         assert_eq!(told.whole.columns.requests, [1.0]);

@@ -461,7 +461,7 @@ pub struct EndpointMetrics {
     probes: Tokens,
     attempts: Tokens,
     attempt_duration: Histogram,
-    _lease: Lease<EndpointMetrics>,
+    lease: Lease<EndpointMetrics>,
 }
 
 impl EndpointMetrics {
@@ -486,7 +486,7 @@ impl EndpointMetrics {
             probes: Tokens::new(&families.probes, series, &labels),
             attempts: Tokens::new(&families.attempts, series, &labels),
             attempt_duration: series.own(&families.attempt_duration, &labels),
-            _lease: lease,
+            lease,
         }
     }
 
@@ -501,14 +501,15 @@ impl EndpointMetrics {
         *self.url.lock() = url;
     }
 
-    /// All attempts so far; those are failed whose outcome is not [`ANSWERED`].
+    /// All attempts so far, and whether this is the first look at them; those are failed whose outcome is not [`ANSWERED`].
     pub fn counted(&self) -> Counted {
         let durations = self.attempt_duration.counts();
         let requests = durations.iter().sum();
         let answered = self.attempts.known(ANSWERED).map_or(0, Counter::get);
         // What is counted between the two looks is neither.
         let failed = u64::saturating_sub(requests, answered);
-        Counted { requests, failed, durations, in_flight: self.in_flight.get() }
+        let is_new = self.lease.series.is_first_look();
+        Counted { requests, failed, durations, in_flight: self.in_flight.get(), is_new, ..Counted::default() }
     }
 
     /// A health probe is over: its result, one of a closed list.

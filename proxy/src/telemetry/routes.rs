@@ -210,7 +210,7 @@ pub(super) fn counted<'a>(labels: impl Iterator<Item = (&'a str, &'a str)>, coun
 pub struct RouteMetrics {
     figures: Arc<Figures>,
     replies: Tokens,
-    _lease: Lease<RouteMetrics>,
+    lease: Lease<RouteMetrics>,
 }
 
 /// A request that is over.
@@ -265,7 +265,7 @@ impl RouteMetrics {
         let (routes, key) = (families.routes.clone(), labels.map(str::to_owned));
         let figures = routes.figures(&key);
         lease.series.take_along(move || routes.remove(&key));
-        RouteMetrics { figures, replies: Tokens::new(&families.replies, &lease.series, &labels), _lease: lease }
+        RouteMetrics { figures, replies: Tokens::new(&families.replies, &lease.series, &labels), lease }
     }
 
     /// A request has begun; exactly one of the `finish` calls must follow.
@@ -311,18 +311,20 @@ impl RouteMetrics {
         answered
     }
 
-    /// All that was counted, and of the answers how many begin with which digit.
-    pub fn counted(&self) -> (Counted, Classes) {
+    /// All that was counted, and whether this is the first look at it.
+    pub fn counted(&self) -> Counted {
         let (mut counted, mut classes) = (Counted::default(), Classes::default());
+        counted.is_new = self.lease.series.is_first_look();
         for (kind, count) in self.figures.answers() {
             let status = kind & ((1 << STATUS) - 1);
             classes[usize::from(status / 100)] += count;
         }
         counted.requests = classes.iter().sum();
         counted.failed = classes[5];
+        counted.classes = classes;
         counted.in_flight = self.figures.in_flight();
         self.figures.cells.all().for_each(|page| page.durations.add_to(&mut counted.durations));
-        (counted, classes)
+        counted
     }
 
     fn count(&self, request: &Finished<'_>) {

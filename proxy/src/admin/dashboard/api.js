@@ -14,10 +14,11 @@ export class Denied extends Error {
   }
 }
 
-/** The API has answered that it will not do it; `problems` are those of a config. */
+/** The API has answered with this `status` that it will not do it; `problems` are those of a config. */
 export class Refused extends Error {
   constructor(status, body) {
     super(body.detail ?? `status ${status}`);
+    this.status = status;
     this.problems = body.problems ?? [];
   }
 }
@@ -35,7 +36,7 @@ function bearer() {
   return { authorization: `Bearer ${String.fromCharCode(...new TextEncoder().encode(shown))}` };
 }
 
-async function send(path, options) {
+async function send(path, options = {}) {
   const headers = { ...bearer(), ...options.headers };
   const response = await fetch(path, { cache: "no-store", redirect: "error", ...options, headers });
   if (response.ok) return response;
@@ -49,17 +50,24 @@ export async function get(path) {
   return (await send(path, { signal: AbortSignal.timeout(PATIENCE) })).json();
 }
 
+/** Asks for what has to be worked out first: it has no limit. */
+export async function getSlowly(path) {
+  return (await send(path)).json();
+}
+
 /** Orders. A reload may take longer than an answer: it has no limit. */
 export async function post(path) {
   return (await send(path, { method: "POST" })).json();
 }
 
 /**
- * Hears of events from the one after `last` on, until `signal` says so. Not by EventSource, which cannot show a token.
+ * Hears of events from the one after `last` on, until `signal` says so; `begun` is called when it is let in. Not by
+ * EventSource, which cannot show a token.
  */
-export async function listen(last, hear, signal) {
+export async function listen(last, { begun, hear }, signal) {
   const headers = { accept: "text/event-stream", "last-event-id": String(last) };
   const response = await send("/api/events", { headers, signal });
+  begun();
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let text = "";
   for (;;) {

@@ -1,6 +1,6 @@
 // The config: what was refused and why, warnings, generations and the way back to one, the text that serves.
 
-import { get, post } from "./api.js";
+import { getSlowly, post } from "./api.js";
 import { at, badge, cell, keep, make, naming, row, say, tell } from "./page.js";
 import { moment, number } from "./words.js";
 
@@ -84,10 +84,15 @@ async function ask(generation, failed) {
   dialog.dataset.generation = generation;
   at("rollback-do").disabled = true;
   dialog.showModal();
+  // Another one may be asked for before the answer is there.
+  const stillAsked = () => dialog.open && dialog.dataset.generation === String(generation);
   try {
-    at("rollback-diff").replaceChildren(...preview(await get(`/api/generations/${generation}/diff`)));
+    const told = preview(await getSlowly(`/api/generations/${generation}/diff`));
+    if (!stillAsked()) return;
+    at("rollback-diff").replaceChildren(...told);
     at("rollback-do").disabled = false;
   } catch (error) {
+    if (!stillAsked()) return;
     at("rollback-diff").replaceChildren(make("p", { class: "note bad" }, error.message), make("ul", { class: "problems" }, ...(error.problems ?? []).map(problem)));
     failed(error, "It cannot be said what that would change");
   }

@@ -12,18 +12,29 @@ const AGAIN = 2000;
 
 const KINDS = { error: "bad", warn: "warn", info: "idle" };
 
-/** Listens until `signal` says so; `denied` is called when the API wants a token. */
+/** Ends the listening of now, but not that there is any. */
+let turn = new AbortController();
+
+/** Listens until `signal` says so, or the process has no events; `denied` is called when the API wants a token. */
 export async function events(known, signal, denied) {
   while (!signal.aborted) {
+    turn = new AbortController();
     try {
-      say(at("event-state"), "");
-      await listen(known.heard, (event) => hear(known, event), signal);
+      await listen(known.heard, hearing(known, turn.signal), AbortSignal.any([signal, turn.signal]));
     } catch (error) {
       if (error instanceof Denied) return denied(error);
-      if (error instanceof Refused) return noEvents();
+      if (error instanceof Refused && error.status === 404) return noEvents();
+      // Nobody answers, which is said on top, or not now.
+      if (error instanceof Refused) say(at("event-state"), `There are no news of events, trying again: ${error.message}.`);
     }
     if (!signal.aborted) await new Promise((resolve) => setTimeout(resolve, AGAIN));
   }
+}
+
+/** Another process answers, which counts from 1 again: what it has said already is to be heard, too. */
+export function listenAnew(known) {
+  known.heard = 0;
+  turn.abort();
 }
 
 /** A process without a log of its own, inside another program, keeps none. */
@@ -36,16 +47,35 @@ export function eventFilter() {
   at("event-level").addEventListener("change", () => [...at("event-list").children].forEach(sift));
 }
 
-function hear(known, event) {
-  // Another process counts from 1 again.
-  known.heard = event.id;
-  const { id, at: time, level, message, ...fields } = event;
+function hearing(known, ended) {
+  const begun = () => say(at("event-state"), "");
+  // What was under way when it ended is told once more.
+  const hear = (event) => {
+    if (ended.aborted) return;
+    known.heard = event.id;
+    put(event);
+  };
+  return { begun, hear };
+}
+
+/** Puts it where its time is, once: who listens anew hears some again, and older ones that were missed. */
+function put(event) {
+  const list = at("event-list");
+  const below = [...list.children].find((item) => item.dataset.at <= event.at);
+  for (let same = below; same?.dataset.at === event.at; same = same.nextElementSibling) {
+    if (same.dataset.id === String(event.id)) return;
+  }
+  list.insertBefore(line(event), below ?? null);
+  if (list.children.length > SHOWN) list.lastElementChild.remove();
+}
+
+function line({ id, at: time, level, message, ...fields }) {
   const facts = Object.entries(fields).map(([name, value]) => `${name}=${value}`).join("  ");
   const what = make("span", { class: "event-text" }, message, " ", make("span", { class: "muted" }, facts));
-  const item = make("li", { "data-level": level }, make("time", { datetime: time }, moment(time)), badge(KINDS[level], level), what);
+  const attributes = { "data-level": level, "data-at": time, "data-id": id };
+  const item = make("li", attributes, make("time", { datetime: time }, moment(time)), badge(KINDS[level], level), what);
   sift(item);
-  at("event-list").prepend(item);
-  if (at("event-list").children.length > SHOWN) at("event-list").lastElementChild.remove();
+  return item;
 }
 
 const sift = (item) => show(item, at("event-level").value === "" || item.dataset.level !== "info");

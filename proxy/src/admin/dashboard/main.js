@@ -5,7 +5,7 @@
 
 import { Denied, get, token } from "./api.js";
 import { config, configOrders } from "./config.js";
-import { eventFilter, events, noEvents } from "./events.js";
+import { eventFilter, events, listenAnew, noEvents } from "./events.js";
 import { explain, listenersToAsk } from "./explain.js";
 import { History } from "./history.js";
 import { listeners } from "./listeners.js";
@@ -22,6 +22,9 @@ const EVERY = 1000;
 /** Looks between two at what seldom changes: listeners. */
 const SELDOM = 5;
 
+/** What of the status changes with a reload. */
+const NEWS = ["generation", "loaded_at", "checked_at", "refused_at"];
+
 const known = { status: null, history: new History(), services: [], listeners: [], routes: [], config: null, generations: [], heard: 0 };
 
 const cards = traffic();
@@ -33,18 +36,22 @@ async function look(count) {
   const asked = ["/api/status", "/api/services", `/api/history?after=${known.history.last}`];
   const [status, fleet, told] = await Promise.all(asked.map(get));
   const same = known.history.take(told);
-  if (!same) known.history.take(await get("/api/history"));
+  if (!same) {
+    listenAnew(known);
+    known.history.take(await get("/api/history"));
+  }
   const news = !same || isNews(known.status, status);
-  Object.assign(known, { status, services: fleet });
   if (news || count % SELDOM === 0) known.listeners = await get("/api/listeners");
   if (news) {
     const seldom = ["/api/routes", "/api/config", "/api/generations"];
     [known.routes, known.config, known.generations] = await Promise.all(seldom.map(get));
   }
+  // Last: what could not be asked for is news once more.
+  Object.assign(known, { status, services: fleet });
 }
 
-/** Whether a reload was published or refused since. */
-const isNews = (before, status) => ["generation", "loaded_at", "refused_at"].some((key) => before?.[key] !== status[key]);
+/** Whether a reload was published or refused since, or has read the same with other warnings. */
+const isNews = (before, status) => NEWS.some((key) => before?.[key] !== status[key]);
 
 function render() {
   const { status } = known;
@@ -98,10 +105,15 @@ function begin(signal) {
   show(at("token"), false);
   show(at("main"), true);
   show(at("forget"), token.get() !== null);
+  // A link shows no token.
+  show(at("raw"), token.get() === null);
   if (!known.status.events) return noEvents();
   if (listening === signal) return;
   listening = signal;
-  events(known, signal, denied);
+  // It ends by itself if the process has no events; the next one may.
+  events(known, signal, denied).finally(() => {
+    if (listening === signal) listening = null;
+  });
 }
 
 /** Nobody answers, or not in order. What was known stays to be read. */
@@ -126,6 +138,7 @@ function denied(error) {
   say(at("verdict"), `The API is not open to this page: ${error.message}.`);
   paint(at("phase"), "warn", "locked");
   show(at("main"), false);
+  show(at("raw"), false);
   show(at("token"), NEEDS_TOKEN.includes(error.code));
   say(at("token-why"), wrong ? "That was not the admin token. Try another one." : "This address wants the token of [admin] in the config.");
   at("token-field").focus();

@@ -29,8 +29,8 @@ function routeRow() {
     say(middlewares, route.middlewares.join(", ") || "–");
     say(service, route.service);
     spark.update(columns?.requests);
-    say(rate, number(now(columns?.requests) ?? 0));
-    say(failed, percent(failedLately(columns) ?? 0));
+    say(rate, number(now(columns?.requests)));
+    say(failed, percent(columns && (failedLately(columns) ?? 0)));
     say(p50, millis(latency(columns?.p50_ms)));
     say(p99, millis(latency(columns?.p99_ms)));
   };

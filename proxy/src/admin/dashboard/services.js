@@ -25,18 +25,24 @@ function serviceBlock(name, orders, known) {
     const columns = known.history.services[name];
     fillHead({ available, about, spark }, service, columns);
     const attempts = known.history.endpoints[name] ?? {};
-    const total = Object.values(attempts).reduce((sum, one) => sum + lately(one.requests), 0);
+    const total = attemptsLately(service, attempts);
     const item = (endpoint) => ({ ...endpoint, service: name, columns: attempts[endpoint.name], total });
     keep(body, service.endpoints.map(item), (endpoint) => endpoint.name, () => endpointRow(orders));
   };
   return { element, update };
 }
 
+/** The attempts at all of its endpoints; unknown if some of them have no history. */
+function attemptsLately({ endpoints }, attempts) {
+  if (endpoints.some((one) => !attempts[one.name])) return undefined;
+  return Object.values(attempts).reduce((sum, one) => sum + lately(one.requests), 0);
+}
+
 function fillHead({ available, about, spark }, service, columns) {
   paint(available, ...availability(service));
-  const failed = failedLately(columns);
-  const figures = [service.balancer.replace("_", " "), `${number(now(columns?.requests) ?? 0)}/s`, `p99 ${millis(latency(columns?.p99_ms))}`];
-  say(about, [...figures, `failed ${percent(failed ?? 0)}`].join(" · "));
+  const failed = columns && (failedLately(columns) ?? 0);
+  const figures = [service.balancer.replace("_", " "), `${number(now(columns?.requests))}/s`, `p99 ${millis(latency(columns?.p99_ms))}`];
+  say(about, [...figures, `failed ${percent(failed)}`].join(" · "));
   spark.update(columns?.requests);
 }
 
@@ -76,15 +82,15 @@ function endpointRow(orders) {
 
 function fillRow(parts, endpoint) {
   const { columns } = endpoint;
-  const part = endpoint.total > 0 ? lately(columns?.requests) / endpoint.total : 0;
+  const part = endpoint.total === undefined ? undefined : lately(columns.requests) / Math.max(endpoint.total, Number.MIN_VALUE);
   say(parts.name, endpoint.name);
   say(parts.url, endpoint.url);
   paint(parts.state, ...standing(endpoint));
   say(parts.for_, `for ${since(endpoint.since)}`);
   say(parts.why, endpoint.why);
   parts.spark.update(columns?.requests);
-  say(parts.rate, number(now(columns?.requests) ?? 0));
-  parts.bar.style.inlineSize = `${100 * part}%`;
+  say(parts.rate, number(now(columns?.requests)));
+  parts.bar.style.inlineSize = `${100 * (part ?? 0)}%`;
   say(parts.share, percent(part));
   say(parts.p50, millis(latency(columns?.p50_ms)));
   say(parts.p99, millis(latency(columns?.p99_ms)));
