@@ -23,7 +23,7 @@ pub(super) async fn step_by_step<F: Future>(opening: F, is_new: impl Fn() -> boo
         // Never closed; and if it were, the step would still be made.
         let turn = if is_new() { Arc::clone(&turns).acquire_owned().await.ok() } else { None };
         let step = poll_fn(|cx| Poll::Ready(opening.as_mut().poll(cx))).await;
-        if turn.is_some() {
+        if let Some(turn) = turn {
             pass_on(turn);
         }
         match step {
@@ -40,7 +40,7 @@ async fn until_woken() {
 }
 
 /// Lets go of the turn after the sockets have been looked at, and after everybody who is ready by now.
-fn pass_on(turn: Option<OwnedSemaphorePermit>) {
+fn pass_on(turn: OwnedSemaphorePermit) {
     let passed_on = Waker::from(Arc::new(Turn(turn)));
     // Tokio wakes whoever yields after it has looked at the sockets.
     let yielded = pin!(tokio::task::yield_now()).poll(&mut Context::from_waker(&passed_on));
@@ -48,7 +48,7 @@ fn pass_on(turn: Option<OwnedSemaphorePermit>) {
 }
 
 /// Passed on when it is dropped, which waking it does.
-struct Turn(#[expect(dead_code, reason = "held")] Option<OwnedSemaphorePermit>);
+struct Turn(#[expect(dead_code, reason = "held")] OwnedSemaphorePermit);
 
 impl Wake for Turn {
     fn wake(self: Arc<Self>) {}
